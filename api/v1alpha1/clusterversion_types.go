@@ -1,0 +1,121 @@
+package v1alpha1
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// DefaultVersionAnnotation marks, with the value "true", the ClusterVersion used by VirtualClusters that name none.
+const DefaultVersionAnnotation = "tenancy.x-k8s.io/is-default-version"
+
+// ClusterVersion is a catalogue entry: a Kubernetes version with the images, flags and resources its control plane
+// components run with.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=cv,categories=tenancy
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.spec.version`
+// +kubebuilder:printcolumn:name="Default",type=string,JSONPath=`.metadata.annotations.tenancy\.x-k8s\.io/is-default-version`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ClusterVersion struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec ClusterVersionSpec `json:"spec,omitzero"`
+	// +optional
+	Status ClusterVersionStatus `json:"status,omitzero"`
+}
+
+// ClusterVersionSpec describes the components. A component either has a raw StatefulSet (and Service), which is then
+// used as written with what the provisioner must know added, or is built from image, arguments and resources.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.version) || (has(self.apiServer) && has(self.apiServer.statefulset))",message="set version (for instance v1.36.3), or give raw StatefulSets for the components"
+type ClusterVersionSpec struct {
+	// Version of Kubernetes, for instance v1.36.3.
+	// +kubebuilder:validation:Pattern=`^v[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$`
+	// +optional
+	Version string `json:"version,omitempty"`
+	// ETCD is the tenant's own etcd.
+	// +optional
+	ETCD *ComponentTemplate `json:"etcd,omitempty"`
+	// APIServer is the tenant's kube-apiserver.
+	// +optional
+	APIServer *ComponentTemplate `json:"apiServer,omitempty"`
+	// ControllerManager is the tenant's kube-controller-manager.
+	// +optional
+	ControllerManager *ComponentTemplate `json:"controllerManager,omitempty"`
+	// CoreDNS is the cluster DNS installed into tenants.
+	// +optional
+	CoreDNS *ImageTemplate `json:"coreDNS,omitempty"`
+}
+
+// ImageTemplate names a container image.
+type ImageTemplate struct {
+	// Image reference. When empty, the upstream image that belongs to the Kubernetes version.
+	// +optional
+	Image string `json:"image,omitempty"`
+}
+
+// ComponentTemplate describes one component of the control plane.
+type ComponentTemplate struct {
+	// Image reference. When empty, the upstream image that belongs to the Kubernetes version.
+	// +optional
+	Image string `json:"image,omitempty"`
+	// ExtraArgs are flags added to, or replacing, the ones the provisioner sets; without leading dashes.
+	// +optional
+	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+	// Env of the container.
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Env []corev1.EnvVar `json:"env,omitempty"`
+	// Resources of the container.
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+	// Storage of etcd. Ignored for other components.
+	// +optional
+	Storage *StorageTemplate `json:"storage,omitempty"`
+
+	// ObjectMeta, StatefulSet and Service are a raw template, as in the retired project's ClusterVersion.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +optional
+	ObjectMeta metav1.ObjectMeta `json:"metadata,omitempty"`
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +optional
+	StatefulSet *appsv1.StatefulSet `json:"statefulset,omitempty"`
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +optional
+	Service *corev1.Service `json:"service,omitempty"`
+}
+
+// StorageTemplate describes the volume of etcd.
+type StorageTemplate struct {
+	// StorageClassName of the claim. When empty, the super cluster's default class.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+	// Size of the claim, for instance 2Gi.
+	// +kubebuilder:default="2Gi"
+	// +kubebuilder:validation:Pattern=`^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti)?$`
+	// +optional
+	Size string `json:"size,omitempty"`
+}
+
+// ClusterVersionStatus is what was observed.
+type ClusterVersionStatus struct{}
+
+// ClusterVersionList is a list of ClusterVersions.
+//
+// +kubebuilder:object:root=true
+type ClusterVersionList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ClusterVersion `json:"items"`
+}

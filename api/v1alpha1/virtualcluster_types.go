@@ -1,0 +1,278 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// VirtualCluster asks for a Kubernetes control plane for one tenant. The smallest useful one has an empty spec.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=vc,categories=tenancy
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Endpoint",type=string,JSONPath=`.status.endpoint`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Namespace",type=string,priority=1,JSONPath=`.status.clusterNamespace`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of a VirtualCluster can have at most 63 characters, because it becomes part of namespace names"
+type VirtualCluster struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +optional
+	Spec VirtualClusterSpec `json:"spec,omitzero"`
+	// +optional
+	Status VirtualClusterStatus `json:"status,omitzero"`
+}
+
+// VirtualClusterSpec says what the tenant's control plane should be. Every field is optional.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || self.controlPlane.type != 'External' || has(self.controlPlane.external)",message="controlPlane.type External needs controlPlane.external.kubeconfigSecret: the Secret that holds the kubeconfig of the existing control plane"
+// +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || self.controlPlane.type == 'External' || !has(self.controlPlane.external)",message="controlPlane.external is only read when controlPlane.type is External; remove it or set the type"
+// +kubebuilder:validation:XValidation:rule=`(has(self.serviceCidr) ? self.serviceCidr : "") == (has(oldSelf.serviceCidr) ? oldSelf.serviceCidr : "")`,message="serviceCidr cannot be changed after creation: cluster IPs have been handed out of it; create a new VirtualCluster"
+// +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : 'cluster.local') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : 'cluster.local')",message="clusterDomain cannot be changed after creation: certificates and running pods carry it"
+type VirtualClusterSpec struct {
+	// ClusterDomain is the DNS domain of the tenant's cluster.
+	// +kubebuilder:default=cluster.local
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +optional
+	ClusterDomain string `json:"clusterDomain,omitempty"`
+
+	// ClusterVersionName names the ClusterVersion to run. When empty, the ClusterVersion annotated with
+	// tenancy.x-k8s.io/is-default-version=true is used. Not used by an External control plane.
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	ClusterVersionName string `json:"clusterVersionName,omitempty"`
+
+	// ServiceCIDR is the range the tenant's cluster IPs come from, in CIDR notation, for instance 10.112.4.0/22. When
+	// empty, a range is allocated from the pool that the admin gave to vc-manager.
+	// +kubebuilder:validation:XValidation:rule=`self == "" || isCIDR(self)`,message="serviceCidr must be a range in CIDR notation, for instance 10.112.4.0/22"
+	// +kubebuilder:validation:MaxLength=43
+	// +optional
+	ServiceCIDR string `json:"serviceCidr,omitempty"`
+
+	// PKIExpireDays is the lifetime of leaf certificates in days. They are renewed after two thirds of it.
+	// +kubebuilder:default=365
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3650
+	// +optional
+	PKIExpireDays int64 `json:"pkiExpireDays,omitempty"`
+
+	// TransparentMetaPrefixes lists prefixes of label and annotation keys that are copied from super objects to the
+	// tenant's.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	// +optional
+	TransparentMetaPrefixes []string `json:"transparentMetaPrefixes,omitempty"`
+
+	// OpaqueMetaPrefixes lists prefixes of label and annotation keys that are never copied from tenant objects and are
+	// left alone on super objects.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	// +optional
+	OpaqueMetaPrefixes []string `json:"opaqueMetaPrefixes,omitempty"`
+
+	// ControlPlane says where the control plane runs and how it is reached.
+	// +optional
+	ControlPlane ControlPlaneSpec `json:"controlPlane,omitzero"`
+
+	// CoreDNS configures the cluster DNS that is installed into the tenant's kube-system namespace.
+	// +optional
+	CoreDNS CoreDNSSpec `json:"coreDNS,omitzero"`
+}
+
+// ControlPlaneType is a way to provide a control plane.
+// +kubebuilder:validation:Enum=Dedicated;External
+type ControlPlaneType string
+
+const (
+	// Dedicated runs etcd, kube-apiserver and kube-controller-manager as StatefulSets of the super cluster.
+	Dedicated ControlPlaneType = "Dedicated"
+	// External uses a control plane that exists already, reached by a kubeconfig.
+	External ControlPlaneType = "External"
+)
+
+// ControlPlaneSpec says where the control plane runs and how it is reached.
+type ControlPlaneSpec struct {
+	// Type is Dedicated (three StatefulSets in the super cluster) or External (bring a kubeconfig).
+	// +kubebuilder:default=Dedicated
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="controlPlane.type cannot be changed after creation; create a new VirtualCluster"
+	// +optional
+	Type ControlPlaneType `json:"type,omitempty"`
+
+	// External points to the existing control plane when type is External.
+	// +optional
+	External *ExternalControlPlane `json:"external,omitempty"`
+
+	// Exposure says how clients outside the super cluster reach a Dedicated control plane.
+	// +optional
+	Exposure ExposureSpec `json:"exposure,omitzero"`
+
+	// Replicas of each component of a Dedicated control plane. With more than one, they are spread over nodes and
+	// protected by PodDisruptionBudgets.
+	// +kubebuilder:default=1
+	// +kubebuilder:validation:Enum=1;3;5
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+}
+
+// ExternalControlPlane points to an existing control plane.
+type ExternalControlPlane struct {
+	// KubeconfigSecret names the Secret, in the namespace of the VirtualCluster, whose kubeconfig reaches the control
+	// plane with the rights of a cluster-admin.
+	KubeconfigSecret SecretKeyReference `json:"kubeconfigSecret"`
+}
+
+// SecretKeyReference selects one key of a Secret in the same namespace.
+type SecretKeyReference struct {
+	// Name of the Secret.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// Key in the Secret's data.
+	// +kubebuilder:default=kubeconfig
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Key string `json:"key,omitempty"`
+}
+
+// ExposureType is the type of the Service in front of the tenant's kube-apiserver.
+// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+type ExposureType string
+
+const (
+	// ExposeClusterIP makes the control plane reachable inside the super cluster only.
+	ExposeClusterIP ExposureType = "ClusterIP"
+	// ExposeNodePort makes it reachable on a port of every node, and by cluster IP.
+	ExposeNodePort ExposureType = "NodePort"
+	// ExposeLoadBalancer asks the super cluster's load balancer for an address.
+	ExposeLoadBalancer ExposureType = "LoadBalancer"
+)
+
+// ExposureSpec says how clients outside the super cluster reach the control plane.
+type ExposureSpec struct {
+	// Type of the Service in front of kube-apiserver.
+	// +kubebuilder:default=NodePort
+	// +optional
+	Type ExposureType `json:"type,omitempty"`
+	// Hosts are further DNS names and IP addresses by which clients reach the control plane. They are added to the
+	// serving certificate; the first one is used in the kubeconfig.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	// +listType=set
+	// +optional
+	Hosts []string `json:"hosts,omitempty"`
+	// Annotations of the Service, for instance for a cloud load balancer.
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// CoreDNSSpec configures cluster DNS in the tenant.
+type CoreDNSSpec struct {
+	// Enabled installs stock CoreDNS into the tenant's kube-system namespace.
+	// +kubebuilder:default=true
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+}
+
+// VirtualClusterPhase is a one-word summary of the conditions, for people.
+type VirtualClusterPhase string
+
+const (
+	// PhasePending means that the control plane is being provisioned.
+	PhasePending VirtualClusterPhase = "Pending"
+	// PhaseRunning means that the control plane is ready.
+	PhaseRunning VirtualClusterPhase = "Running"
+	// PhaseUpdating means that a ready control plane is being changed.
+	PhaseUpdating VirtualClusterPhase = "Updating"
+	// PhaseError means that something needs a person; the conditions say what. It is left as soon as the cause is gone.
+	PhaseError VirtualClusterPhase = "Error"
+	// PhaseDeleting means that the VirtualCluster and everything made for it is being removed.
+	PhaseDeleting VirtualClusterPhase = "Deleting"
+)
+
+// VirtualClusterStatus is what was observed.
+type VirtualClusterStatus struct {
+	// ObservedGeneration is the generation of the spec that the rest of the status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Phase summarises the conditions in one word.
+	// +optional
+	Phase VirtualClusterPhase `json:"phase,omitempty"`
+	// ClusterNamespace is the root namespace in the super cluster. Its name is also the tenant's ID.
+	// +optional
+	ClusterNamespace string `json:"clusterNamespace,omitempty"`
+	// Message explains the phase in a sentence.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// Reason is the machine-readable cause of the phase.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// Version is the Kubernetes version that the control plane reports.
+	// +optional
+	Version string `json:"version,omitempty"`
+	// Endpoint is the URL at which clients reach the control plane.
+	// +optional
+	Endpoint string `json:"endpoint,omitempty"`
+	// ServiceCIDR is the range the tenant's cluster IPs come from. Empty when the tenant shares the super cluster's.
+	// +optional
+	ServiceCIDR string `json:"serviceCidr,omitempty"`
+	// ControlPlaneUID is the UID of the tenant's kube-system namespace, recorded at the first contact. A control plane
+	// that answers with another one is not this tenant's any more and is not synced.
+	// +optional
+	ControlPlaneUID string `json:"controlPlaneUID,omitempty"`
+	// KubeconfigSecret names the Secret, in the root namespace (Dedicated) or the VirtualCluster's own (External),
+	// whose key holds the admin kubeconfig.
+	// +optional
+	KubeconfigSecret *SecretKeyReference `json:"kubeconfigSecret,omitempty"`
+	// ReadyAfterSeconds is the time from creation to the first Ready, in seconds.
+	// +optional
+	ReadyAfterSeconds *int64 `json:"readyAfterSeconds,omitempty"`
+	// Conditions are the state in detail; the types are the Condition constants of this package.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Condition types of a VirtualCluster. All but Reconciling and Stalled are good when True (kstatus conventions).
+const (
+	// ConditionReady summarises: clients can use the control plane and the syncer serves it.
+	ConditionReady = "Ready"
+	// ConditionNamespaceReady says whether the root namespace exists and is ours.
+	ConditionNamespaceReady = "NamespaceReady"
+	// ConditionVersionResolved says whether the ClusterVersion was found and is valid.
+	ConditionVersionResolved = "VersionResolved"
+	// ConditionServiceCIDRAllocated says whether the tenant has a range for its cluster IPs.
+	ConditionServiceCIDRAllocated = "ServiceCIDRAllocated"
+	// ConditionPKIReady says whether all certificates exist and are fresh.
+	ConditionPKIReady = "PKIReady"
+	// ConditionEtcdReady, ConditionAPIServerReady and ConditionControllerManagerReady say whether the component's
+	// replicas are ready.
+	ConditionEtcdReady              = "EtcdReady"
+	ConditionAPIServerReady         = "APIServerReady"
+	ConditionControllerManagerReady = "ControllerManagerReady"
+	// ConditionKubeconfigReady says whether the admin kubeconfig Secret exists and works.
+	ConditionKubeconfigReady = "KubeconfigReady"
+	// ConditionIdentityVerified says whether the control plane is the one that was pinned at the first contact.
+	ConditionIdentityVerified = "IdentityVerified"
+	// ConditionCoreDNSInstalled says whether cluster DNS was installed into the tenant.
+	ConditionCoreDNSInstalled = "CoreDNSInstalled"
+	// ConditionSyncing is written by the syncer: it is connected and all its caches of this tenant are in sync.
+	ConditionSyncing = "Syncing"
+	// ConditionReconciling is True while something is being changed.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when nothing will happen until a person acts.
+	ConditionStalled = "Stalled"
+)
+
+// VirtualClusterList is a list of VirtualClusters.
+//
+// +kubebuilder:object:root=true
+type VirtualClusterList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []VirtualCluster `json:"items"`
+}

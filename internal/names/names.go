@@ -1,0 +1,141 @@
+// Package names is the only place that maps tenant names to super names and knows the labels and annotations that
+// VirtualCluster writes. It is pure and shared by vc-manager, vc-syncer, vn-agent and kubectl-vc, so that the mapping
+// cannot be implemented twice. It holds no policy and talks to nobody.
+package names
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Keys of labels and annotations that VirtualCluster owns. Nothing a tenant writes under Prefix is ever copied.
+const (
+	// Prefix of every key.
+	Prefix = "tenancy.x-k8s.io/"
+
+	// LabelTenant, on every super object that was made for a tenant, holds the TenantID. Server-side selector of the
+	// syncer's caches.
+	LabelTenant = Prefix + "tenant"
+	// LabelManagedBy names the component that owns the object: vc-syncer or vc-manager.
+	LabelManagedBy = Prefix + "managed-by"
+	// LabelComponent, on control plane objects: etcd, kube-apiserver or kube-controller-manager.
+	LabelComponent = Prefix + "component"
+	// LabelRoot, on a root namespace, is "true".
+	LabelRoot = Prefix + "root"
+	// LabelVirtualNode, on a Node of a tenant, is "true".
+	LabelVirtualNode = Prefix + "virtual-node"
+
+	// AnnotationNamespace, on a super object, is the namespace of the tenant object it was made from.
+	AnnotationNamespace = Prefix + "namespace"
+	// AnnotationName, on a super object whose name differs from the tenant's, is the tenant's name.
+	AnnotationName = Prefix + "name"
+	// AnnotationUID, on a super object, is the UID of the tenant object it was made from: the proof of ownership.
+	AnnotationUID = Prefix + "uid"
+	// AnnotationVirtualCluster, on namespaces of the super cluster, is the namespace/name of the VirtualCluster.
+	AnnotationVirtualCluster = Prefix + "virtualcluster"
+	// AnnotationVirtualClusterUID, on namespaces of the super cluster, is the UID of the VirtualCluster.
+	AnnotationVirtualClusterUID = Prefix + "virtualcluster-uid"
+	// AnnotationDigest, on a super object, is a digest of the fields that were last applied.
+	AnnotationDigest = Prefix + "digest"
+	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
+	AnnotationTokenExpiry = Prefix + "token-expiry"
+)
+
+// Values of LabelManagedBy; also the names of the field managers.
+const (
+	Manager = "vc-manager"
+	Syncer  = "vc-syncer"
+)
+
+// RootCAConfigMap is the ConfigMap that every namespace of every Kubernetes cluster has; because the super cluster
+// owns that name in its namespaces, the tenant's is stored there as SuperRootCAConfigMap.
+const (
+	RootCAConfigMap      = "kube-root-ca.crt"
+	SuperRootCAConfigMap = "tenant-kube-root-ca.crt"
+)
+
+// Names inside a root namespace that more than one component must know.
+const (
+	// APIServerService is the Service in front of the tenant's kube-apiserver.
+	APIServerService = "kube-apiserver"
+	// AdminKubeconfigSecret holds, under KubeconfigKey, the kubeconfig for people and tools outside the super cluster,
+	// and under InternalKubeconfigKey the one with the in-cluster address, which the syncer uses.
+	AdminKubeconfigSecret = "admin-kubeconfig"
+	KubeconfigKey         = "kubeconfig"
+	InternalKubeconfigKey = "kubeconfig-internal"
+)
+
+// VNAgentPort is the port of every node on which vn-agent serves the kubelet API to tenants' kube-apiservers.
+const VNAgentPort = 10550
+
+// VNAgentOrganization is the organization (O) of client certificates that vn-agent accepts; the common name is the
+// TenantID. They are issued only by the vn-agent client CA, which lives in the namespace of vc-manager.
+const VNAgentOrganization = Prefix + "tenant"
+
+// VNAgentSigner is the name of the signer, in CertificateSigningRequests, of vn-agent's serving certificates.
+const VNAgentSigner = Prefix + "vn-agent-serving"
+
+// TenantID identifies a tenant in the super cluster: the name of its root namespace.
+type TenantID string
+
+// maxName is the longest name of a namespace (an RFC 1123 label).
+const maxName = 63
+
+// hashLength is the number of base32 characters of a hash kept in a name: 65 bits.
+const hashLength = 13
+
+// Tenant returns the ID, and so the name of the root namespace, of the VirtualCluster with the given namespace, name
+// and UID. Two VirtualClusters never share one, not even one that was deleted and created again.
+func Tenant(virtualCluster types.NamespacedName, uid types.UID) TenantID {
+	readable := virtualCluster.Namespace + "-" + virtualCluster.Name
+	return TenantID(hashed(readable, "tenant", virtualCluster.Namespace, virtualCluster.Name, string(uid)))
+}
+
+// SuperNamespace returns the name of the super namespace that holds the given namespace of a tenant. The name ends in
+// a hash over both, so that it is injective for all practical purposes whatever a tenant calls its namespaces: the
+// readable part is only for people. Ownership is still proven by annotations, never by the name.
+func SuperNamespace(tenant TenantID, namespace string) string {
+	return hashed(readableTenant(tenant)+"-"+namespace, "namespace", string(tenant), namespace)
+}
+
+// readableTenant drops the hash from a TenantID.
+func readableTenant(tenant TenantID) string {
+	s := string(tenant)
+	if len(s) > hashLength+1 {
+		return s[:len(s)-hashLength-1]
+	}
+	return s
+}
+
+// hashed returns a valid namespace name of at most 63 characters: the readable text, cut, and a hash over the parts.
+func hashed(readable string, parts ...string) string {
+	const room = maxName - hashLength - 1
+	readable = strings.ReplaceAll(readable, ".", "-")
+	if len(readable) > room {
+		readable = readable[:room]
+	}
+	return strings.Trim(readable, "-") + "-" + Hash(parts...)
+}
+
+// Hash returns 13 characters (65 bits) of a SHA-256 over the parts, in the lower-case base32 alphabet of RFC 4648,
+// which is valid anywhere in a Kubernetes name. Parts may contain anything but a NUL byte.
+func Hash(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))[:hashLength]
+}
+
+// Reserved says whether a label or annotation key belongs to VirtualCluster.
+func Reserved(key string) bool {
+	return strings.HasPrefix(key, Prefix)
+}
+
+// SuperConfigMap returns the name, in the super namespace, of a tenant's ConfigMap.
+func SuperConfigMap(name string) string {
+	if name == RootCAConfigMap {
+		return SuperRootCAConfigMap
+	}
+	return name
+}
