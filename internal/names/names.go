@@ -38,8 +38,9 @@ const (
 	AnnotationVirtualCluster = Prefix + "virtualcluster"
 	// AnnotationVirtualClusterUID, on namespaces of the super cluster, is the UID of the VirtualCluster.
 	AnnotationVirtualClusterUID = Prefix + "virtualcluster-uid"
-	// AnnotationDigest, on a super object, is a digest of the fields that were last applied.
-	AnnotationDigest = Prefix + "digest"
+	// AnnotationKeys, on a super object, lists the label and annotation keys that were copied from the tenant object, so
+	// that they can be removed again without touching those of others.
+	AnnotationKeys = Prefix + "keys"
 	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
 	AnnotationTokenExpiry = Prefix + "token-expiry"
 )

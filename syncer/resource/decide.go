@@ -1,0 +1,281 @@
+package resource
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+// namespaces is the name of the kind whose replicas the others live in.
+const namespaces = "namespaces"
+
+// retryDependency is when a key that waits for a dependency is looked at again although no event arrived.
+const retryDependency = 5 * time.Second
+
+// Decide returns the operations that bring the pair closer to what it should be, in order; none when it is as it
+// should be. The error is a Wait, a Reject, or a bug in a translation; operations returned beside it are still to be
+// carried out.
+func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
+	ops, err := r.replicate(v, key, p)
+	if r.Up == nil {
+		return ops, err
+	}
+	up, upErr := r.Up(v, p)
+	if err == nil {
+		err = upErr
+	}
+	return append(ops, up...), err
+}
+
+// replicate decides about the replica alone.
+func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
+	origin, replica, side := p.Tenant, p.Super, Super
+	if r.Origin == Super {
+		origin, replica, side = p.Super, p.Tenant, Tenant
+	}
+	if present(origin) && r.Skip != nil && r.Skip(origin) {
+		return nil, nil
+	}
+	if present(replica) && !r.ours(v, key, replica) {
+		if !present(origin) {
+			return nil, nil
+		}
+		return nil, notOurs(r.GVK.Kind, key)
+	}
+	switch {
+	case !present(origin):
+		if !present(replica) || replica.GetDeletionTimestamp() != nil {
+			return nil, nil
+		}
+		return []Op{{Side: side, Verb: Delete, Object: replica, Absent: true, Why: Orphaned}}, nil
+	case origin.GetDeletionTimestamp() != nil && !r.KeepWhileDeleting:
+		if !present(replica) || replica.GetDeletionTimestamp() != nil {
+			return nil, nil
+		}
+		return []Op{{Side: side, Verb: Delete, Object: replica, Grace: origin.GetDeletionGracePeriodSeconds(), Why: Deleted}}, nil
+	case present(replica) && replica.GetDeletionTimestamp() != nil:
+		return nil, nil // its last event brings us back
+	case present(replica) && replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()):
+		return []Op{{Side: side, Verb: Delete, Object: replica, Why: Replaced}}, nil
+	case r.Needed != nil && !r.Needed(v, origin):
+		if !present(replica) {
+			return nil, nil
+		}
+		return []Op{{Side: side, Verb: Delete, Object: replica, Why: Unwanted}}, nil
+	}
+	if err := r.namespaceReady(v, key, side); err != nil {
+		return nil, err
+	}
+	want, err := r.Down(v, origin)
+	if err != nil {
+		return nil, err
+	}
+	r.stamp(v, key, side, origin, want)
+	if !present(replica) {
+		return []Op{{Side: side, Verb: Create, Object: want, Why: Missing}}, nil
+	}
+	if r.Merge == nil {
+		return nil, nil
+	}
+	merged, ok := replica.DeepCopyObject().(T)
+	if !ok {
+		return nil, fmt.Errorf("copying %T: it became another type", replica)
+	}
+	mergeMeta(v, merged, want)
+	r.Merge(merged, want)
+	if equality.Semantic.DeepEqual(replica, merged) {
+		return nil, nil
+	}
+	patch, err := Diff(replica, merged, Guarded)
+	if err != nil {
+		return nil, err
+	}
+	return []Op{{Side: side, Verb: Patch, Object: replica, Patch: patch, Why: Drifted}}, nil
+}
+
+// namespaceReady waits until the super namespace of the key exists and proves to be the one made for this tenant
+// namespace: only then may anything be written into it.
+func (r *Resource[T]) namespaceReady(v View, key Key, side Side) error {
+	if key.Namespace == "" || side != Super {
+		return nil
+	}
+	ref := Ref{Kind: namespaces, Name: key.Namespace}
+	inTenant, inSuper := v.Get(Tenant, ref), v.Get(Super, ref)
+	if inTenant == nil || inSuper == nil ||
+		inSuper.GetDeletionTimestamp() != nil ||
+		inSuper.GetLabels()[names.LabelTenant] != string(v.Tenant.ID) ||
+		inSuper.GetAnnotations()[names.AnnotationNamespace] != key.Namespace ||
+		inSuper.GetAnnotations()[names.AnnotationUID] != string(inTenant.GetUID()) {
+		return Waiting(retryDependency, "the super namespace of %s", key.Namespace)
+	}
+	return nil
+}
+
+// ours says whether the replica was made by us for this key, whatever UID its origin had then.
+func (r *Resource[T]) ours(v View, key Key, replica T) bool {
+	a := replica.GetAnnotations()
+	if a[names.AnnotationUID] == "" {
+		return false
+	}
+	if r.Origin == Super {
+		return true
+	}
+	name, renamed := a[names.AnnotationName]
+	if !renamed {
+		name = key.Name
+	}
+	namespace := a[names.AnnotationNamespace]
+	if r.Name == namespaces {
+		name, namespace = namespace, ""
+	}
+	return replica.GetLabels()[names.LabelTenant] == string(v.Tenant.ID) && namespace == key.Namespace && name == key.Name
+}
+
+// stamp gives the replica its name and the marks of ownership, last, so that nothing the tenant wrote survives under a
+// reserved key.
+func (r *Resource[T]) stamp(v View, key Key, side Side, origin, want T) {
+	labels := withoutReserved(want.GetLabels())
+	annotations := withoutReserved(want.GetAnnotations())
+	keys := managedKeys(labels, annotations)
+	if side == Super {
+		labels[names.LabelTenant] = string(v.Tenant.ID)
+		labels[names.LabelManagedBy] = names.Syncer
+		if r.Name == namespaces {
+			want.SetName(names.SuperNamespace(v.Tenant.ID, key.Name))
+			annotations[names.AnnotationNamespace] = key.Name
+			annotations[names.AnnotationVirtualCluster] = v.Tenant.VirtualCluster.String()
+			annotations[names.AnnotationVirtualClusterUID] = string(v.Tenant.UID)
+		} else {
+			superName := r.SuperName(key.Name)
+			want.SetName(superName)
+			want.SetNamespace(names.SuperNamespace(v.Tenant.ID, key.Namespace))
+			annotations[names.AnnotationNamespace] = key.Namespace
+			if superName != key.Name {
+				annotations[names.AnnotationName] = key.Name
+			}
+		}
+	} else {
+		want.SetName(key.Name)
+		want.SetNamespace(key.Namespace)
+	}
+	annotations[names.AnnotationUID] = string(origin.GetUID())
+	if keys != "" {
+		annotations[names.AnnotationKeys] = keys
+	}
+	want.SetLabels(labels)
+	want.SetAnnotations(annotations)
+}
+
+// mergeMeta sets the labels and annotations we want and removes those we once set and no longer want, which the keys
+// annotation remembers. Those of others stay.
+func mergeMeta(v View, merged, want Object) {
+	labels, annotations := merged.GetLabels(), merged.GetAnnotations()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	for _, k := range strings.Split(annotations[names.AnnotationKeys], ",") {
+		if label, ok := strings.CutPrefix(k, "l:"); ok {
+			delete(labels, label)
+		} else if annotation, ok := strings.CutPrefix(k, "a:"); ok {
+			delete(annotations, annotation)
+		}
+	}
+	delete(annotations, names.AnnotationKeys)
+	maps.Copy(labels, want.GetLabels())
+	maps.Copy(annotations, want.GetAnnotations())
+	merged.SetLabels(labels)
+	merged.SetAnnotations(annotations)
+}
+
+// managedKeys lists keys in a form that mergeMeta reads.
+func managedKeys(labels, annotations map[string]string) string {
+	var keys []string
+	for k := range labels {
+		keys = append(keys, "l:"+k)
+	}
+	for k := range annotations {
+		keys = append(keys, "a:"+k)
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, ",")
+}
+
+func withoutReserved(in map[string]string) map[string]string {
+	out := make(map[string]string, len(in)+4)
+	for k, v := range in {
+		if !names.Reserved(k) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// Guard is what a patch insists on.
+type Guard uint8
+
+const (
+	// Guarded patches apply only to the very version they were computed from.
+	Guarded Guard = iota
+	// SameObject patches apply to any version of the object, but not to a successor of the same name.
+	SameObject
+)
+
+// Diff returns the strategic merge patch that turns one state of an object into another, with the preconditions of the
+// guard, or nil when there is no difference.
+func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
+	before, err := json.Marshal(from)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %T: %w", from, err)
+	}
+	after, err := json.Marshal(to)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %T: %w", to, err)
+	}
+	if bytes.Equal(before, after) {
+		return nil, nil
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, from)
+	if err != nil {
+		return nil, fmt.Errorf("computing the patch of %T: %w", from, err)
+	}
+	var body map[string]any
+	if err := json.Unmarshal(patch, &body); err != nil {
+		return nil, fmt.Errorf("decoding the patch of %T: %w", from, err)
+	}
+	if len(body) == 0 {
+		return nil, nil
+	}
+	meta, _ := body["metadata"].(map[string]any)
+	if meta == nil {
+		meta = map[string]any{}
+		body["metadata"] = meta
+	}
+	meta["uid"] = string(from.GetUID())
+	if guard == Guarded && from.GetResourceVersion() != "" {
+		meta["resourceVersion"] = from.GetResourceVersion()
+	}
+	return json.Marshal(body)
+}
+
+// notOurs tells the tenant that the place of its object is taken.
+func notOurs(kind string, key Key) error {
+	return Rejected("NameTaken", "%s %q cannot be used here: an object of that name exists in the underlying cluster and belongs to its operator; choose another name", kind, key.Name)
+}
+
+// present says whether an object is there. A nil pointer inside the interface is absent too.
+func present[T Object](o T) bool {
+	var zero T
+	return any(o) != any(zero)
+}

@@ -1,0 +1,51 @@
+package resource
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Wait is an error that says: a dependency is not there yet. The key is decided again when the dependency changes, or
+// after a delay, without noise.
+type Wait struct {
+	Reason string
+	After  time.Duration
+}
+
+// Error implements error.
+func (w *Wait) Error() string { return "waiting for " + w.Reason }
+
+// Waiting returns a Wait for something, with the delay after which to look again whatever happens.
+func Waiting(after time.Duration, format string, args ...any) error {
+	return &Wait{Reason: fmt.Sprintf(format, args...), After: after}
+}
+
+// Reject is an error that says: the tenant must change the object. It becomes an event on the tenant object, in the
+// tenant's words.
+type Reject struct {
+	// Reason is a CamelCase word for the event.
+	Reason string
+	// Message says what is wrong and what to do, without anything of the super cluster in it.
+	Message string
+}
+
+// Error implements error.
+func (r *Reject) Error() string { return r.Reason + ": " + r.Message }
+
+// Rejected returns a Reject.
+func Rejected(reason, format string, args ...any) error {
+	return &Reject{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// AsReject returns the Reject in err's chain.
+func AsReject(err error) (*Reject, bool) {
+	var r *Reject
+	return r, errors.As(err, &r)
+}
+
+// AsWait returns the Wait in err's chain.
+func AsWait(err error) (*Wait, bool) {
+	var w *Wait
+	return w, errors.As(err, &w)
+}

@@ -1,0 +1,72 @@
+package resource
+
+import (
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Kind is a Resource with its type erased, so that the engine can hold a list of them.
+type Kind struct {
+	// Name, GVK, Cluster, Origin, SuperOnly and the selectors are those of the Resource.
+	Name                          string
+	GVK                           schema.GroupVersionKind
+	Cluster                       bool
+	Origin                        Side
+	SuperOnly                     bool
+	TenantSelector, SuperSelector Selector
+
+	New        func() Object
+	Trim       func(Object)
+	SuperName  func(name string) string
+	Decide     func(v View, key Key, tenant, super Object) ([]Op, error)
+	Refused    func(v View, tenant, super Object, message string) []Op
+	References func(tenant Object) []Ref
+	Dependents func(tenant Object) []Ref
+	Route      func(super Object) (Ref, bool)
+}
+
+// Of erases the type of a Resource. Every function of the result is set.
+func Of[T Object](r Resource[T]) Kind {
+	cast := func(o Object) T {
+		t, _ := o.(T) // nil, or an object of another type, is absent
+		return t
+	}
+	k := Kind{
+		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly,
+		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
+		New:       func() Object { return r.New() },
+		SuperName: r.SuperName,
+		Decide: func(v View, key Key, tenant, super Object) ([]Op, error) {
+			return r.Decide(v, key, Pair[T]{Tenant: cast(tenant), Super: cast(super)})
+		},
+		Trim: func(o Object) {
+			o.SetManagedFields(nil)
+			if t := cast(o); r.Trim != nil && present(t) {
+				r.Trim(t)
+			}
+		},
+		Refused: func(v View, tenant, super Object, message string) []Op {
+			if r.Refused == nil {
+				return nil
+			}
+			return r.Refused(v, Pair[T]{Tenant: cast(tenant), Super: cast(super)}, message)
+		},
+		References: refs(r.References),
+		Dependents: refs(r.Dependents),
+		Route: func(o Object) (Ref, bool) {
+			if t := cast(o); r.Route != nil && present(t) {
+				return r.Route(t)
+			}
+			return Ref{}, false
+		},
+	}
+	return k
+}
+
+func refs[T Object](f func(T) []Ref) func(Object) []Ref {
+	return func(o Object) []Ref {
+		if t, ok := o.(T); ok && f != nil && present(t) {
+			return f(t)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,234 @@
+// Package resource is the vocabulary of the syncer: what one synced kind is, what one decision looks like, and the one
+// function, Decide, that turns two states of an object into the operations that reconcile them. It is pure: no client,
+// no context, no logger, no clock, so everything in it is tested with tables. Package syncer/resources describes the
+// kinds with it; package syncer/engine feeds it from caches and carries out what it returns.
+package resource
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+// Side is one of the two clusters an object lives in.
+type Side uint8
+
+// The two sides.
+const (
+	Tenant Side = iota
+	Super
+)
+
+// String returns the word used in logs and metrics.
+func (s Side) String() string {
+	if s == Super {
+		return "super"
+	}
+	return "tenant"
+}
+
+// Object is any API object.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// Key identifies one logical object of one kind, by where the tenant sees it. It is comparable: it is the queue item.
+type Key struct {
+	Tenant    names.TenantID
+	Namespace string
+	Name      string
+}
+
+// String returns tenant/namespace/name.
+func (k Key) String() string {
+	return string(k.Tenant) + "/" + k.Namespace + "/" + k.Name
+}
+
+// Ref names an object of some kind, by where the tenant sees it.
+type Ref struct {
+	Kind      string
+	Namespace string
+	Name      string
+}
+
+// Facts are what a translation may know about the tenant.
+type Facts struct {
+	// ID of the tenant; also the name of its root namespace.
+	ID names.TenantID
+	// VirtualCluster is the object in the super cluster, UID its UID.
+	VirtualCluster types.NamespacedName
+	UID            types.UID
+	// ClusterDomain is the DNS domain of the tenant's cluster, never empty.
+	ClusterDomain string
+	// ServiceCIDR is the tenant's own range of cluster IPs, empty when it shares the super cluster's.
+	ServiceCIDR string
+	// Transparent and Opaque are prefixes of metadata keys, see VirtualClusterSpec.
+	Transparent, Opaque []string
+}
+
+// View is everything a decision may depend on besides the two objects themselves: facts, and lookups in caches. What
+// it returns is read-only.
+type View struct {
+	Tenant Facts
+	// Now is the time of the decision.
+	Now time.Time
+	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
+	Get func(side Side, ref Ref) Object
+	// Referenced says whether any synced object of the tenant refers to the object.
+	Referenced func(ref Ref) bool
+	// NodeAddress says whether an IP address belongs to a node of the super cluster.
+	NodeAddress func(ip string) bool
+}
+
+// Pair is the two states of one object; either may be absent (nil). Both are read-only.
+type Pair[T Object] struct {
+	Tenant, Super T
+}
+
+// Verb is what an operation does.
+type Verb string
+
+// The verbs.
+const (
+	// Create posts Object. An object of that name that exists and is not ours is a rejection.
+	Create Verb = "Create"
+	// Patch sends Patch, a strategic merge patch, to Object.
+	Patch Verb = "Patch"
+	// PatchStatus sends Patch to the status subresource of Object.
+	PatchStatus Verb = "PatchStatus"
+	// PatchResize sends Patch to the resize subresource of a pod.
+	PatchResize Verb = "PatchResize"
+	// PatchEphemeral sends Patch to the ephemeralcontainers subresource of a pod.
+	PatchEphemeral Verb = "PatchEphemeral"
+	// Delete deletes Object, if it still has its UID.
+	Delete Verb = "Delete"
+	// Bind assigns the pod Object to Node.
+	Bind Verb = "Bind"
+	// Record creates the Event Object, or updates its count when it exists.
+	Record Verb = "Record"
+	// Mint requests the service account tokens that Tokens describes from the tenant and stores them in Object, a Secret
+	// of the super cluster.
+	Mint Verb = "Mint"
+)
+
+// Op is one intended effect: a value that can be printed, counted, compared and refused.
+type Op struct {
+	Side   Side
+	Verb   Verb
+	Object Object
+	// Patch is the body of a patch. It carries the UID of Object, so that it can never hit a successor.
+	Patch []byte
+	// Grace is the grace period of a Delete in seconds, nil for the object's own.
+	Grace *int64
+	// Absent, on a Delete, means that it happens because the counterpart is absent from a cache; the executor confirms
+	// that with a live read and subjects it to the deletion brake.
+	Absent bool
+	// Node is the target of a Bind.
+	Node string
+	// Tokens are the tokens of a Mint.
+	Tokens []Token
+	// Why is the stable, machine-readable cause: Missing, Drifted, Orphaned, ...
+	Why string
+}
+
+// Token describes one service account token of a tenant pod.
+type Token struct {
+	// Key in the Secret.
+	Key string
+	// ServiceAccount in the tenant, in the namespace of the pod.
+	ServiceAccount string
+	// Audience, empty for the tenant's API server.
+	Audience string
+	// ExpirationSeconds that the pod asked for.
+	ExpirationSeconds int64
+	// PodName and PodUID are the tenant pod the token is bound to.
+	PodName string
+	PodUID  types.UID
+	// Namespace of the tenant pod.
+	Namespace string
+}
+
+// Causes of operations.
+const (
+	Missing  = "Missing"
+	Drifted  = "Drifted"
+	Orphaned = "Orphaned"
+	Replaced = "Replaced"
+	Unwanted = "Unwanted"
+	Deleted  = "Deleted"
+	Vanished = "Vanished"
+	Status   = "Status"
+	Bound    = "Bound"
+	Expiring = "Expiring"
+)
+
+// Resource describes how one kind is synchronised. Zero fields mean the common case: the tenant's spec is the truth
+// and is copied down under the same name while the tenant object exists.
+type Resource[T Object] struct {
+	// Name is the plural resource name: flag, metric label, log value.
+	Name string
+	// Group and Version of the kind; Cluster is true when it is not namespaced.
+	GVK     schema.GroupVersionKind
+	Cluster bool
+	// New returns an empty object.
+	New func() T
+	// Origin is the side whose spec is the truth.
+	Origin Side
+	// TenantSelector and SuperSelector limit what is watched. SuperSelector is nil for the usual: objects that carry the
+	// tenant label.
+	TenantSelector, SuperSelector Selector
+	// SuperOnly is true when the tenant's side is not watched: for what is only recorded there (events), and for super
+	// objects that another kind makes (see Route).
+	SuperOnly bool
+	// Skip says that an origin object is none of our business, as if it did not exist.
+	Skip func(T) bool
+	// Needed says whether an origin object is to be replicated now; nil means always. When it stops being needed the
+	// replica is deleted.
+	Needed func(View, T) bool
+	// Trim drops what nobody reads from an object before it is cached. Managed fields go anyway.
+	Trim func(T)
+	// Rename maps the tenant's name to the super name; nil means they are equal. The reverse comes from the annotation.
+	Rename func(string) string
+	// KeepWhileDeleting postpones the deletion of the replica until the origin is gone (namespaces, whose contents are
+	// emptied by the tenant first).
+	KeepWhileDeleting bool
+	// Down returns the replica that should exist, built from nothing: only what is ours, on an allow-list. Names, labels
+	// and annotations that prove ownership are stamped by Decide.
+	Down func(View, T) (T, error)
+	// Merge sets what we own in an existing replica to what Down returned. Nothing is to be done when that changes
+	// nothing. Nil means that replicas are never changed.
+	Merge func(existing, want T)
+	// Up returns what flows back, and everything else that follows from the pair. Either may be nil. It runs after, and
+	// its operations are carried out after, those that make the replica.
+	Up func(View, Pair[T]) ([]Op, error)
+	// Refused returns what to do, instead of telling the tenant, when the super cluster refused to create or change the
+	// replica with the given message. Nil, or no operations, tells the tenant.
+	Refused func(View, Pair[T], string) []Op
+	// References lists what the tenant object refers to: those keys are decided again when it changes, and they count as
+	// referenced while it exists.
+	References func(T) []Ref
+	// Dependents says that a change of this kind's tenant object makes others worth deciding again.
+	Dependents func(T) []Ref
+	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
+	// an Up of that kind. It returns false for the usual.
+	Route func(T) (Ref, bool)
+}
+
+// Selector limits a list and watch on the server.
+type Selector struct {
+	Labels, Fields string
+}
+
+// SuperName returns the super name of the tenant's name.
+func (r *Resource[T]) SuperName(name string) string {
+	if r.Rename == nil {
+		return name
+	}
+	return r.Rename(name)
+}
