@@ -41,6 +41,9 @@ const (
 	// AnnotationKeys, on a super object, lists the label and annotation keys that were copied from the tenant object, so
 	// that they can be removed again without touching those of others.
 	AnnotationKeys = Prefix + "keys"
+	// AnnotationConfigHash, on the pods of a control plane, is a hash over what they do not reload by themselves, so
+	// that a change of it rolls them.
+	AnnotationConfigHash = Prefix + "config-hash"
 	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
 	AnnotationTokenExpiry = Prefix + "token-expiry"
 )
@@ -67,6 +70,32 @@ const (
 	AdminKubeconfigSecret = "admin-kubeconfig"
 	KubeconfigKey         = "kubeconfig"
 	InternalKubeconfigKey = "kubeconfig-internal"
+)
+
+// Finalizer of a VirtualCluster: vc-manager removes everything made for it in the super cluster first.
+const Finalizer = Prefix + "cleanup"
+
+// Names of the control plane's components: of their StatefulSets and values of LabelComponent.
+const (
+	Etcd              = "etcd"
+	APIServer         = "kube-apiserver"
+	ControllerManager = "kube-controller-manager"
+)
+
+// Names inside the namespace of vc-manager by which vn-agent and the tenants' kube-apiservers trust each other.
+const (
+	// VNAgentClientCASecret signs one client certificate for each tenant; its key never leaves the namespace.
+	VNAgentClientCASecret = "vn-agent-client-ca"
+	// VNAgentServingCASecret signs the serving certificates that vn-agents ask for by CertificateSigningRequest.
+	VNAgentServingCASecret = "vn-agent-serving-ca"
+	// VNAgentTrustConfigMap publishes both CA certificates, under the two keys.
+	VNAgentTrustConfigMap = "vn-agent-trust"
+	VNAgentClientCAKey    = "client-ca.crt"
+	VNAgentServingCAKey   = "serving-ca.crt"
+	// VNAgentServiceAccount is the service account that vn-agent runs as.
+	VNAgentServiceAccount = "vn-agent"
+	// VNAgentCommonNamePrefix and the name of the node are the common name of vn-agent's serving certificate.
+	VNAgentCommonNamePrefix = "system:vn-agent:"
 )
 
 // VNAgentPort is the port of every node on which vn-agent serves the kubelet API to tenants' kube-apiservers.
