@@ -20,6 +20,7 @@ type VirtualCluster struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// +kubebuilder:default={}
 	// +optional
 	Spec VirtualClusterSpec `json:"spec,omitzero"`
 	// +optional
@@ -75,6 +76,7 @@ type VirtualClusterSpec struct {
 	OpaqueMetaPrefixes []string `json:"opaqueMetaPrefixes,omitempty"`
 
 	// ControlPlane says where the control plane runs and how it is reached.
+	// +kubebuilder:default={}
 	// +optional
 	ControlPlane ControlPlaneSpec `json:"controlPlane,omitzero"`
 
@@ -107,6 +109,7 @@ type ControlPlaneSpec struct {
 	External *ExternalControlPlane `json:"external,omitempty"`
 
 	// Exposure says how clients outside the super cluster reach a Dedicated control plane.
+	// +kubebuilder:default={}
 	// +optional
 	Exposure ExposureSpec `json:"exposure,omitzero"`
 
@@ -114,6 +117,7 @@ type ControlPlaneSpec struct {
 	// protected by PodDisruptionBudgets.
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Enum=1;3;5
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="controlPlane.replicas cannot be changed after creation, because the members of etcd are fixed then; create a new VirtualCluster"
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
 }
@@ -171,8 +175,8 @@ type ExposureSpec struct {
 
 // CoreDNSSpec configures cluster DNS in the tenant.
 type CoreDNSSpec struct {
-	// Enabled installs stock CoreDNS into the tenant's kube-system namespace.
-	// +kubebuilder:default=true
+	// Enabled installs stock CoreDNS into the tenant's kube-system namespace. When not set: yes for a Dedicated control
+	// plane, no for an External one.
 	// +optional
 	Enabled *bool `json:"enabled,omitempty"`
 }
