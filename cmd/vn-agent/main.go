@@ -1,0 +1,79 @@
+// Command vn-agent answers the kubelet API on one node on behalf of tenants' virtual nodes. It only parses flags and
+// wires; package vn-agent does the work.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	vnagent "github.com/virtualcluster-io/virtualcluster/vn-agent"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vn-agent:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	options, logging := vnagent.Options{}, zap.Options{}
+	flags := flag.NewFlagSet("vn-agent", flag.ContinueOnError)
+	kubeconfig := flags.String("kubeconfig", "", "Path to a kubeconfig of the super cluster. When empty, the one of the service account of the pod.")
+	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the node that this vn-agent answers for. Default: the environment variable NODE_NAME.")
+	flags.StringVar(&options.BindAddress, "bind-address", net.JoinHostPort("", strconv.Itoa(names.VNAgentPort)), "Address at which tenants' kube-apiservers connect.")
+	flags.StringVar(&options.HealthAddress, "health-bind-address", net.JoinHostPort("127.0.0.1", strconv.Itoa(names.VNAgentPort+1)), "Address of /healthz, /readyz and /metrics, served without authentication.")
+	flags.StringVar(&options.ClientCAFile, "client-ca-file", "/etc/vn-agent/trust/client-ca.crt", "File with the CAs, published by vc-manager, that client certificates of tenants are verified with. Read again when it changes.")
+	flags.StringVar(&options.TLSCertFile, "tls-cert-file", "", "File with the serving certificate. When empty, it is requested from the super cluster.")
+	flags.StringVar(&options.TLSKeyFile, "tls-private-key-file", "", "File with the key of the serving certificate.")
+	logging.BindFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+
+	logger := zap.New(zap.UseFlagOptions(&logging))
+	// client-go logs through klog.
+	klog.SetLogger(logger)
+	super, err := superConfig(*kubeconfig)
+	if err != nil {
+		return err
+	}
+	options.Super = super
+	return vnagent.Run(logr.NewContext(ctx, logger), options)
+}
+
+// superConfig returns how to reach the super cluster.
+func superConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("reading the service account of the pod (outside a cluster, set --kubeconfig): %w", err)
+		}
+		return config, nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig of the super cluster: %w", err)
+	}
+	return config, nil
+}

@@ -1,0 +1,170 @@
+package vnagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+const (
+	// answerTimeout bounds the time until the super kube-apiserver has accepted or refused a stream. Logs are excluded:
+	// the first byte of a silent container may come any time later.
+	answerTimeout = 30 * time.Second
+	// maxErrorBody is how much of a refusal is read.
+	maxErrorBody = 64 << 10
+	// maxCallsPerTenant bounds what one tenant can hold open on this node.
+	maxCallsPerTenant = 512
+)
+
+// handler answers authenticated requests.
+type handler struct {
+	owner     owner
+	super     *url.URL
+	transport http.RoundTripper
+	calls     calls
+	metrics   *metrics
+	logger    logr.Logger
+}
+
+// newHandler returns a handler that uses the credentials of the given configuration.
+func newHandler(super *rest.Config, nodeName string, metrics *metrics, logger logr.Logger) (*handler, error) {
+	client, err := kubernetes.NewForConfig(super)
+	if err != nil {
+		return nil, fmt.Errorf("creating a client of the super cluster: %w", err)
+	}
+	address, _, err := rest.DefaultServerUrlFor(super)
+	if err != nil {
+		return nil, fmt.Errorf("reading the address of the super cluster: %w", err)
+	}
+	streams := rest.CopyConfig(super)
+	// Connections cannot be upgraded in HTTP/2, and compression would hold back the lines of a log.
+	streams.NextProtos = []string{"http/1.1"}
+	streams.DisableCompression = true
+	transport, err := rest.TransportFor(streams)
+	if err != nil {
+		return nil, fmt.Errorf("creating a transport to the super cluster: %w", err)
+	}
+	return &handler{
+		owner:     owner{super: client, nodeName: nodeName},
+		super:     address,
+		transport: transport,
+		metrics:   metrics,
+		logger:    logger,
+	}, nil
+}
+
+// ServeHTTP answers one call, or refuses it in the tenant's terms.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	tenant, err := TenantOf(r.TLS)
+	if err != nil {
+		h.logger.Info("Rejected a client", "why", err.Error())
+		h.refuse(w, "", &RequestError{Code: http.StatusUnauthorized, Message: "Unauthorized"})
+		return
+	}
+	call, err := ParseCall(r.Method, r.URL.Path)
+	if err != nil {
+		h.refuse(w, "", err)
+		return
+	}
+	if !h.calls.begin(tenant) {
+		h.refuse(w, call.Verb, &RequestError{Code: http.StatusTooManyRequests, Message: "too many open streams to this node"})
+		return
+	}
+	defer h.calls.end(tenant)
+	defer h.metrics.begin(call.Verb)()
+
+	logger := h.logger.WithValues("tenant", tenant, "verb", call.Verb, "namespace", call.Namespace, "pod", call.Pod, "container", call.Container)
+	out, superNamespace, err := h.prepare(r, tenant, call)
+	if err != nil {
+		if refusal := forTenant(err); refusal.Code >= http.StatusInternalServerError {
+			logger.Error(err, "Failed to prepare a call")
+		}
+		h.refuse(w, call.Verb, err)
+		return
+	}
+	if call.Streaming() {
+		logger.Info("Opening a stream")
+	}
+	h.forward(w, r, out, call, superNamespace, logger)
+}
+
+// prepare checks that the tenant may make the call and returns the request to send instead of the one received.
+func (h *handler) prepare(r *http.Request, tenant names.TenantID, call Call) (*http.Request, string, error) {
+	header, err := call.Headers(r.Header)
+	if err != nil {
+		return nil, "", err
+	}
+	superNamespace, err := h.owner.superNamespace(r.Context(), tenant, call)
+	if err != nil {
+		return nil, "", err
+	}
+	target, err := call.URL(h.super, superNamespace, r.URL.Query())
+	if err != nil {
+		return nil, "", err
+	}
+	// The audit log of the super cluster says by this on whose behalf vn-agent acted.
+	header.Set("User-Agent", fmt.Sprintf("vn-agent (tenant %s)", tenant))
+	return &http.Request{Method: r.Method, URL: target, Host: target.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}, superNamespace, nil
+}
+
+// forward sends out in place of r and copies the answer, or the two directions of the stream, until either side ends.
+func (h *handler) forward(w http.ResponseWriter, r, out *http.Request, call Call, superNamespace string, logger logr.Logger) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	answered := func() bool { return true }
+	if call.Streaming() {
+		answered = time.AfterFunc(answerTimeout, func() { cancel(errors.New("no answer in time")) }).Stop
+	}
+	defer answered()
+
+	proxy := &httputil.ReverseProxy{
+		Transport:     h.transport,
+		FlushInterval: -1,
+		ErrorLog:      standardLogger(logger.V(1)),
+		Rewrite:       func(p *httputil.ProxyRequest) { p.Out = out.WithContext(ctx) },
+		ModifyResponse: func(response *http.Response) error {
+			defer answered()
+			keepHeaders(response.Header)
+			expected := http.StatusOK
+			if call.Streaming() {
+				expected = http.StatusSwitchingProtocols
+			}
+			if response.StatusCode == expected {
+				h.metrics.done(call.Verb, expected)
+				return nil
+			}
+			body, err := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
+			if err != nil {
+				return fmt.Errorf("reading a refusal: %w", err)
+			}
+			refusal := TranslateError(response.StatusCode, response.Header.Get("Content-Type"), body, superNamespace, call.Namespace)
+			logger.Info("The super cluster refused a call", "code", response.StatusCode, "body", string(body), "told", refusal.Message)
+			return refusal
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if _, ok := errors.AsType[*RequestError](err); !ok && r.Context().Err() == nil {
+				logger.Error(err, "Failed to forward a call")
+			}
+			h.refuse(w, call.Verb, err)
+		},
+	}
+	proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// refuse answers with an error, as plain text like a kubelet does.
+func (h *handler) refuse(w http.ResponseWriter, verb Verb, err error) {
+	refusal := forTenant(err)
+	h.metrics.done(verb, refusal.Code)
+	http.Error(w, refusal.Message, refusal.Code)
+}
