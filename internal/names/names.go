@@ -46,6 +46,8 @@ const (
 	AnnotationConfigHash = Prefix + "config-hash"
 	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
 	AnnotationTokenExpiry = Prefix + "token-expiry"
+	// AnnotationTokenIssued, on a token Secret, is the RFC 3339 time at which the tokens in it were issued.
+	AnnotationTokenIssued = Prefix + "token-issued"
 )
 
 // Values of LabelManagedBy; also the names of the field managers.

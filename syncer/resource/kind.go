@@ -6,12 +6,13 @@ import (
 
 // Kind is a Resource with its type erased, so that the engine can hold a list of them.
 type Kind struct {
-	// Name, GVK, Cluster, Origin, SuperOnly and the selectors are those of the Resource.
+	// The fields up to the selectors are those of the Resource.
 	Name                          string
 	GVK                           schema.GroupVersionKind
 	Cluster                       bool
 	Origin                        Side
 	SuperOnly                     bool
+	ChangesMatter                 bool
 	TenantSelector, SuperSelector Selector
 
 	New        func() Object
@@ -20,7 +21,6 @@ type Kind struct {
 	Decide     func(v View, key Key, tenant, super Object) ([]Op, error)
 	Refused    func(v View, tenant, super Object, message string) []Op
 	References func(tenant Object) []Ref
-	Dependents func(tenant Object) []Ref
 	Route      func(super Object) (Ref, bool)
 }
 
@@ -31,7 +31,7 @@ func Of[T Object](r Resource[T]) Kind {
 		return t
 	}
 	k := Kind{
-		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly,
+		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
 		SuperName: r.SuperName,
@@ -51,7 +51,6 @@ func Of[T Object](r Resource[T]) Kind {
 			return r.Refused(v, Pair[T]{Tenant: cast(tenant), Super: cast(super)}, message)
 		},
 		References: refs(r.References),
-		Dependents: refs(r.Dependents),
 		Route: func(o Object) (Ref, bool) {
 			if t := cast(o); r.Route != nil && present(t) {
 				return r.Route(t)

@@ -5,6 +5,7 @@
 package resource
 
 import (
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,6 +85,13 @@ type View struct {
 	Referenced func(ref Ref) bool
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
+}
+
+// ForTenant replaces, in a text of the super cluster about an object in the given tenant namespace, super names by the
+// tenant's.
+func (v View) ForTenant(text, namespace string) string {
+	text = strings.ReplaceAll(text, names.SuperNamespace(v.Tenant.ID, namespace), namespace)
+	return strings.ReplaceAll(text, names.SuperRootCAConfigMap, names.RootCAConfigMap)
 }
 
 // Pair is the two states of one object; either may be absent (nil). Both are read-only.
@@ -210,11 +218,11 @@ type Resource[T Object] struct {
 	// Refused returns what to do, instead of telling the tenant, when the super cluster refused to create or change the
 	// replica with the given message. Nil, or no operations, tells the tenant.
 	Refused func(View, Pair[T], string) []Op
-	// References lists what the tenant object refers to: those keys are decided again when it changes, and they count as
-	// referenced while it exists.
+	// References lists what the tenant object refers to: those keys are decided again when it changes, they count as
+	// referenced while it exists, and it is decided again when one of them comes or goes on either side.
 	References func(T) []Ref
-	// Dependents says that a change of this kind's tenant object makes others worth deciding again.
-	Dependents func(T) []Ref
+	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
+	ChangesMatter bool
 	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
 	// an Up of that kind. It returns false for the usual.
 	Route func(T) (Ref, bool)

@@ -1,0 +1,177 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// Handler is told of changes. It is called by the goroutine that fills the cache and must only take notes.
+type Handler struct {
+	// Changed is called after an object was added (old is nil) or updated.
+	Changed func(old, now resource.Object)
+	// Gone is called after an object disappeared; seen is false when the deletion itself was missed and the absence was
+	// found by listing.
+	Gone func(last resource.Object, seen bool)
+}
+
+// CacheOptions says what to cache.
+type CacheOptions struct {
+	Kind     resource.Kind
+	Selector resource.Selector
+	Handler  Handler
+	Indexers cache.Indexers
+	// Failed is told of errors of list and watch.
+	Failed func(error)
+}
+
+// Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
+type Cache struct {
+	store      cache.Indexer
+	controller cache.Controller
+}
+
+// NewCache returns a Cache that is empty until Run.
+func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
+	lw, err := c.listerWatcher(o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Indexers == nil {
+		o.Indexers = cache.Indexers{}
+	}
+	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: lw,
+		ObjectType:    o.Kind.New(),
+		Indexers:      o.Indexers,
+		Transform: func(in any) (any, error) {
+			if obj, ok := in.(resource.Object); ok {
+				o.Kind.Trim(obj)
+			}
+			return in, nil
+		},
+		Handler: o.Handler.informer(),
+	})
+	indexer, ok := store.(cache.Indexer)
+	if !ok {
+		return nil, fmt.Errorf("the store of %s has no indexes", o.Kind.Name)
+	}
+	return &Cache{store: indexer, controller: controller}, nil
+}
+
+// Run fills the cache and keeps it current until the context ends.
+func (c *Cache) Run(ctx context.Context) { c.controller.RunWithContext(ctx) }
+
+// Synced says whether the cache has been filled once.
+func (c *Cache) Synced() bool { return c.controller.HasSynced() }
+
+// Get returns the object, nil when it is not there.
+func (c *Cache) Get(namespace, name string) resource.Object {
+	key := name
+	if namespace != "" {
+		key = namespace + "/" + name
+	}
+	o, exists, err := c.store.GetByKey(key)
+	if err != nil || !exists {
+		return nil
+	}
+	obj, _ := o.(resource.Object)
+	return obj
+}
+
+// Each calls f for every object.
+func (c *Cache) Each(f func(resource.Object)) { each(c.store.List(), f) }
+
+// By calls f for every object that the index files under value.
+func (c *Cache) By(index, value string, f func(resource.Object)) {
+	list, err := c.store.ByIndex(index, value)
+	if err != nil {
+		return // no such index on this kind: nothing is filed under it
+	}
+	each(list, f)
+}
+
+// Has says whether the index files anything under value.
+func (c *Cache) Has(index, value string) bool {
+	keys, err := c.store.IndexKeys(index, value)
+	return err == nil && len(keys) > 0
+}
+
+func each(list []any, f func(resource.Object)) {
+	for _, o := range list {
+		if obj, ok := o.(resource.Object); ok {
+			f(obj)
+		}
+	}
+}
+
+func (h Handler) informer() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(in any) {
+			if o, ok := in.(resource.Object); ok {
+				h.Changed(nil, o)
+			}
+		},
+		UpdateFunc: func(before, after any) {
+			old, _ := before.(resource.Object)
+			if o, ok := after.(resource.Object); ok {
+				h.Changed(old, o)
+			}
+		},
+		DeleteFunc: func(in any) {
+			seen := true
+			if tombstone, ok := in.(cache.DeletedFinalStateUnknown); ok {
+				in, seen = tombstone.Obj, false
+			}
+			if o, ok := in.(resource.Object); ok {
+				h.Gone(o, seen)
+			}
+		},
+	}
+}
+
+// listerWatcher lists and watches the kind on the server side of the selector.
+func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
+	r, err := c.rest(o.Kind.GVK)
+	if err != nil {
+		return nil, err
+	}
+	listKind := o.Kind.GVK.GroupVersion().WithKind(o.Kind.GVK.Kind + "List")
+	plural, _ := apimeta.UnsafeGuessKindToResource(o.Kind.GVK)
+	limit := func(opts *metav1.ListOptions) {
+		opts.LabelSelector, opts.FieldSelector = o.Selector.Labels, o.Selector.Fields
+	}
+	failed := func(err error) error {
+		if err != nil && o.Failed != nil {
+			o.Failed(err)
+		}
+		return err
+	}
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			limit(&opts)
+			list, err := scheme.Scheme.New(listKind)
+			if err != nil {
+				return nil, fmt.Errorf("creating a list of %s: %w", o.Kind.Name, err)
+			}
+			ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
+			defer cancel()
+			err = r.Get().Resource(plural.Resource).VersionedParams(&opts, scheme.ParameterCodec).Do(ctx).Into(list)
+			return list, failed(err)
+		},
+		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			limit(&opts)
+			opts.Watch = true
+			w, err := r.Get().Resource(plural.Resource).VersionedParams(&opts, scheme.ParameterCodec).Watch(ctx)
+			return w, failed(err)
+		},
+	}, nil
+}

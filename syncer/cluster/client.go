@@ -1,0 +1,172 @@
+// Package cluster is a connection to one Kubernetes API server, a tenant's or the super cluster's: operations are
+// written through a Client, and kinds are read from Caches. It knows nothing of tenants, ownership or decisions;
+// package tenants and package engine use it.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// Client talks to one API server. Every call ends after the timeout at the latest.
+type Client struct {
+	config  *rest.Config
+	http    *http.Client
+	codecs  serializer.CodecFactory
+	timeout time.Duration
+
+	mu      sync.Mutex
+	clients map[schema.GroupVersion]rest.Interface // guarded by mu, never held over I/O
+}
+
+// NewClient returns a Client. Client-side rate limits are switched off: fairness is the engine's, and the server's
+// priority and fairness protects the server.
+func NewClient(config *rest.Config, timeout time.Duration) (*Client, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	config.UserAgent = names.Syncer
+	config.Timeout = 0 // watches live long; other calls carry a deadline of their own
+	h, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("creating an HTTP client for %s: %w", config.Host, err)
+	}
+	// A redirect would carry the credentials to wherever a hostile API server points.
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{
+		config: config, http: h, timeout: timeout,
+		codecs:  serializer.NewCodecFactory(scheme.Scheme),
+		clients: map[schema.GroupVersion]rest.Interface{},
+	}, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func (c *Client) rest(gvk schema.GroupVersionKind) (rest.Interface, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r, ok := c.clients[gvk.GroupVersion()]; ok {
+		return r, nil
+	}
+	r, err := apiutil.RESTClientForGVK(gvk, false, false, c.config, c.codecs, c.http)
+	if err != nil {
+		return nil, fmt.Errorf("creating a client for %s: %w", gvk.GroupVersion(), err)
+	}
+	c.clients[gvk.GroupVersion()] = r
+	return r, nil
+}
+
+// Get reads an object live into out.
+func (c *Client) Get(ctx context.Context, namespace, name string, out resource.Object) error {
+	r, plural, err := c.forObject(out)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return r.Get().NamespaceIfScoped(namespace, namespace != "").Resource(plural).Name(name).Do(ctx).Into(out)
+}
+
+// Do carries out one operation. Mint is not one of them: it needs two servers.
+func (c *Client) Do(ctx context.Context, op resource.Op) error {
+	o := op.Object
+	r, plural, err := c.forObject(o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	namespace, name := o.GetNamespace(), o.GetName()
+	namespaced := namespace != ""
+	patch := func(subresource ...string) error {
+		return r.Patch(types.StrategicMergePatchType).NamespaceIfScoped(namespace, namespaced).Resource(plural).Name(name).
+			SubResource(subresource...).VersionedParams(&metav1.PatchOptions{FieldManager: names.Syncer}, scheme.ParameterCodec).
+			Body(op.Patch).Do(ctx).Error()
+	}
+	switch op.Verb {
+	case resource.Create:
+		return c.create(ctx, r, plural, o)
+	case resource.Record:
+		return c.record(ctx, r, plural, o)
+	case resource.Patch:
+		return patch()
+	case resource.PatchStatus:
+		return patch("status")
+	case resource.PatchResize:
+		return patch("resize")
+	case resource.PatchEphemeral:
+		return patch("ephemeralcontainers")
+	case resource.Bind:
+		return r.Post().Namespace(namespace).Resource(plural).Name(name).SubResource("binding").Body(&corev1.Binding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: o.GetUID()},
+			Target:     corev1.ObjectReference{Kind: "Node", Name: op.Node},
+		}).Do(ctx).Error()
+	case resource.Delete:
+		uid := o.GetUID()
+		return r.Delete().NamespaceIfScoped(namespace, namespaced).Resource(plural).Name(name).Body(&metav1.DeleteOptions{
+			Preconditions:      &metav1.Preconditions{UID: &uid},
+			GracePeriodSeconds: op.Grace,
+		}).Do(ctx).Error()
+	default:
+		return fmt.Errorf("operation %s cannot be carried out by one cluster", op.Verb)
+	}
+}
+
+func (c *Client) create(ctx context.Context, r rest.Interface, plural string, o resource.Object) error {
+	return r.Post().NamespaceIfScoped(o.GetNamespace(), o.GetNamespace() != "").Resource(plural).
+		VersionedParams(&metav1.CreateOptions{FieldManager: names.Syncer}, scheme.ParameterCodec).Body(o).Do(ctx).Error()
+}
+
+// Token requests one service account token, bound to its pod.
+func (c *Client) Token(ctx context.Context, t resource.Token) (*authenticationv1.TokenRequestStatus, error) {
+	r, err := c.rest(corev1.SchemeGroupVersion.WithKind("ServiceAccount"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: &t.ExpirationSeconds,
+		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: t.PodName, UID: t.PodUID},
+	}}
+	if t.Audience != "" {
+		request.Spec.Audiences = []string{t.Audience}
+	}
+	err = r.Post().Namespace(t.Namespace).Resource("serviceaccounts").Name(t.ServiceAccount).SubResource("token").
+		Body(request).Do(ctx).Into(request)
+	if err != nil {
+		return nil, err
+	}
+	return &request.Status, nil
+}
+
+// forObject returns the client and the plural resource name of an object of a built-in kind.
+func (c *Client) forObject(o resource.Object) (rest.Interface, string, error) {
+	gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
+	if err != nil {
+		return nil, "", fmt.Errorf("finding the kind of %T: %w", o, err)
+	}
+	r, err := c.rest(gvk)
+	if err != nil {
+		return nil, "", err
+	}
+	plural, _ := apimeta.UnsafeGuessKindToResource(gvk)
+	return r, plural.Resource, nil
+}

@@ -1,0 +1,291 @@
+// Package engine is the generic loop of the syncer. Tenant events, super events and the patrol only put keys into fair
+// queues; workers read both caches, ask the kind to decide, and one executor carries out what it returns. It holds no
+// knowledge of any kind; package syncer composes it with the list of kinds.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
+)
+
+// Options of an Engine.
+type Options struct {
+	// Kinds to synchronise.
+	Kinds []resource.Kind
+	// Super reaches the super cluster.
+	Super *rest.Config
+	// Workers per kind; pods get twice as many.
+	Workers int
+	// Timeout of every call to an API server.
+	Timeout time.Duration
+	// Probe is the interval between health and identity probes of a tenant.
+	Probe time.Duration
+	// Patrol is the interval between patrols.
+	Patrol time.Duration
+	// Brake bounds deletions whose cause was not witnessed, see brake.
+	Brake BrakeOptions
+	// Registerer receives the metrics.
+	Registerer prometheus.Registerer
+	// Moved is told when the connection to a tenant changes its state. It must not block.
+	Moved func(id names.TenantID, state tenants.State, message string)
+}
+
+func (o *Options) complete() error {
+	if len(o.Kinds) == 0 || o.Super == nil || o.Registerer == nil {
+		return fmt.Errorf("an engine needs kinds, a super cluster and a metrics registerer")
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, time.Minute}} {
+		if *d.field <= 0 {
+			*d.field = d.value
+		}
+	}
+	if o.Workers <= 0 {
+		o.Workers = 4
+	}
+	if o.Moved == nil {
+		o.Moved = func(names.TenantID, tenants.State, string) {}
+	}
+	return nil
+}
+
+// Engine synchronises every kind of every tenant.
+type Engine struct {
+	options  Options
+	kinds    map[string]*worker
+	super    *cluster.Client
+	caches   map[string]*cluster.Cache // of the super cluster, by kind
+	registry *tenants.Registry
+	brake    *brake
+	told     *told
+	metrics  *metrics
+	now      func() time.Time
+}
+
+// worker is what the engine holds for one kind.
+type worker struct {
+	resource.Kind
+	queue workqueue.TypedRateLimitingInterface[resource.Key]
+	share *share
+	count int
+}
+
+// indexTenant files super objects under the tenant they were made for; indexAddress files nodes under their addresses.
+const (
+	indexTenant  = "tenant"
+	indexAddress = "address"
+)
+
+// New returns an Engine. Connections to tenants live until the context ends.
+func New(ctx context.Context, o Options) (*Engine, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	super, err := cluster.NewClient(o.Super, o.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		options: o, super: super,
+		kinds:  map[string]*worker{},
+		caches: map[string]*cluster.Cache{},
+		brake:  newBrake(o.Brake),
+		told:   newTold(),
+		now:    time.Now,
+	}
+	for _, k := range o.Kinds {
+		w := &worker{Kind: k, queue: newQueue(k.Name), count: o.Workers}
+		if k.Name == "pods" {
+			w.count *= 2
+		}
+		w.share = newShare(w.count)
+		e.kinds[k.Name] = w
+		selector := k.SuperSelector
+		if selector == (resource.Selector{}) {
+			selector.Labels = names.LabelTenant
+		}
+		e.caches[k.Name], err = super.NewCache(cluster.CacheOptions{
+			Kind: k, Selector: selector,
+			Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress},
+			Handler: cluster.Handler{
+				Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
+				Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
+			},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("watching %s of the super cluster: %w", k.Name, err)
+		}
+	}
+	e.registry = tenants.New(ctx, tenants.Options{Kinds: o.Kinds, Timeout: o.Timeout, Probe: o.Probe, Listener: e})
+	e.metrics, err = newMetrics(o.Registerer, e)
+	return e, err
+}
+
+func byTenant(in any) ([]string, error) {
+	if o, ok := in.(resource.Object); ok {
+		if id := o.GetLabels()[names.LabelTenant]; id != "" {
+			return []string{id}, nil
+		}
+	}
+	return nil, nil
+}
+
+func byAddress(in any) ([]string, error) {
+	node, ok := in.(*corev1.Node)
+	if !ok {
+		return nil, nil
+	}
+	addresses := make([]string, 0, len(node.Status.Addresses))
+	for _, a := range node.Status.Addresses {
+		addresses = append(addresses, a.Address)
+	}
+	return addresses, nil
+}
+
+// Tenants returns the connections, to which tenants are added and from which they are dropped.
+func (e *Engine) Tenants() *tenants.Registry { return e.registry }
+
+// Run synchronises until the context ends.
+func (e *Engine) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, c := range e.caches {
+		wg.Go(func() { c.Run(ctx) })
+	}
+	if err := e.waitForSuper(ctx); err != nil {
+		return err
+	}
+	for _, w := range e.kinds {
+		defer w.queue.ShutDown()
+		for range w.count {
+			wg.Go(func() { e.work(ctx, w) })
+		}
+	}
+	for _, t := range e.registry.All() { // those that were in sync before the super cluster was
+		e.enqueueAll(t)
+	}
+	e.patrol(ctx)
+	return nil
+}
+
+func (e *Engine) waitForSuper(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !e.superSynced() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	log.FromContext(ctx).Info("Caches of the super cluster are current")
+	return nil
+}
+
+func (e *Engine) superSynced() bool {
+	for _, c := range e.caches {
+		if !c.Synced() {
+			return false
+		}
+	}
+	return true
+}
+
+// work serves one queue until it is shut down.
+func (e *Engine) work(ctx context.Context, w *worker) {
+	for {
+		key, quit := w.queue.Get()
+		if quit {
+			return
+		}
+		if w.share.enter(key) {
+			e.settle(ctx, w, key, e.process(ctx, w, key))
+			if parked, ok := w.share.leave(key.Tenant); ok {
+				w.queue.Add(parked)
+			}
+		}
+		w.queue.Done(key)
+	}
+}
+
+// process decides about one key and carries the decision out.
+func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error {
+	t := e.registry.Get(key.Tenant)
+	if t == nil || t.State() != tenants.Synced {
+		return nil // everything of a tenant is queued when it gets in sync
+	}
+	tenantObject, superObject := e.pair(t, w.Kind, key)
+	v := e.view(t)
+	ops, err := w.Decide(v, key, tenantObject, superObject)
+	for _, op := range ops {
+		if opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op); opErr != nil {
+			return opErr
+		}
+	}
+	return err
+}
+
+// pair reads both caches.
+func (e *Engine) pair(t *tenants.Tenant, k resource.Kind, key resource.Key) (tenant, super resource.Object) {
+	ref := resource.Ref{Kind: k.Name, Namespace: key.Namespace, Name: key.Name}
+	return t.Get(ref), e.superObject(t.Facts.ID, ref)
+}
+
+// superObject reads the cache of the super cluster by the tenant's names.
+func (e *Engine) superObject(id names.TenantID, ref resource.Ref) resource.Object {
+	w := e.kinds[ref.Kind]
+	if w == nil {
+		return nil
+	}
+	namespace, name := superName(w.Kind, id, ref)
+	return e.caches[ref.Kind].Get(namespace, name)
+}
+
+// superName maps the tenant's names to the super cluster's.
+func superName(k resource.Kind, id names.TenantID, ref resource.Ref) (namespace, name string) {
+	switch {
+	case k.Name == kindNamespaces:
+		return "", names.SuperNamespace(id, ref.Name)
+	case k.Cluster:
+		return "", k.SuperName(ref.Name)
+	default:
+		return names.SuperNamespace(id, ref.Namespace), k.SuperName(ref.Name)
+	}
+}
+
+// kindNamespaces is the kind in whose replicas the others live.
+const kindNamespaces = "namespaces"
+
+func (e *Engine) view(t *tenants.Tenant) resource.View {
+	return resource.View{
+		Tenant: t.Facts,
+		Now:    e.now(),
+		Get: func(side resource.Side, ref resource.Ref) resource.Object {
+			if side == resource.Super {
+				return e.superObject(t.Facts.ID, ref)
+			}
+			return t.Get(ref)
+		},
+		Referenced: t.Referenced,
+		NodeAddress: func(ip string) bool {
+			nodes := e.caches["nodes"]
+			return nodes != nil && nodes.Has(indexAddress, ip)
+		},
+	}
+}

@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
+)
+
+// identityAge is how old the last proof of a tenant's identity may be when something is deleted because it is absent
+// there.
+const identityAge = 5 * time.Second
+
+// Delays after which a key is looked at again although nothing happened.
+const (
+	retryRejected = 30 * time.Second
+	retryBraked   = 5 * time.Minute
+)
+
+// errStale says that a cache lags behind a server; the event that brings it up to date brings the key back.
+var errStale = errors.New("the cache lags behind")
+
+// settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
+func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err error) {
+	if err == nil {
+		w.queue.Forget(key)
+		return
+	}
+	if wait, ok := resource.AsWait(err); ok {
+		w.queue.AddAfter(key, wait.After)
+		return
+	}
+	if reject, ok := resource.AsReject(err); ok {
+		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
+		e.tell(ctx, w, key, reject)
+		w.queue.AddAfter(key, retryRejected)
+		return
+	}
+	w.queue.AddRateLimited(key)
+	if errors.Is(err, errStale) || apierrors.IsConflict(err) || ctx.Err() != nil {
+		return
+	}
+	if w.queue.NumRequeues(key) > 3 { // a few failures are life
+		log.FromContext(ctx).Error(err, "Cannot synchronise yet", "resource", w.Name, "key", key.String())
+	}
+}
+
+// execute carries out one operation.
+func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {
+	err := e.attempt(ctx, t, w, key, op)
+	result := "ok"
+	if err != nil {
+		result = string(apierrors.ReasonForError(err))
+		if result == "" {
+			result = "error"
+		}
+	}
+	e.metrics.ops.WithLabelValues(w.Name, op.Side.String(), string(op.Verb), result).Inc()
+	if err == nil {
+		log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
+		return nil
+	}
+	if op.Side == resource.Tenant {
+		if unreachable(err) {
+			t.Suspect()
+		}
+		return fmt.Errorf("%s of %s %s in the tenant: %w", op.Verb, w.Name, key, err)
+	}
+	if refusal(err) {
+		message := v.ForTenant(status(err), key.Namespace)
+		if ops := w.Refused(v, tenant, super, message); len(ops) > 0 {
+			for _, op := range ops {
+				if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
+		}
+		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
+	}
+	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
+}
+
+// attempt makes the call and absorbs answers that mean the goal is reached.
+func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+	client := e.super
+	if op.Side == resource.Tenant {
+		client = t.Client
+	}
+	if op.Absent {
+		if err := e.confirmAbsence(ctx, t, w, key, op); err != nil {
+			return err
+		}
+	}
+	if op.Verb == resource.Mint {
+		return e.mint(ctx, t, op)
+	}
+	err := client.Do(ctx, op)
+	switch {
+	case err == nil:
+		return nil
+	case apierrors.IsNotFound(err) && op.Verb != resource.Create && op.Verb != resource.Record:
+		return nil // it is gone; its event brings the key back
+	case apierrors.IsConflict(err) && op.Verb == resource.Delete:
+		return nil // a successor of the same name stands there; its event brings the key back
+	case apierrors.IsAlreadyExists(err) && op.Verb == resource.Create:
+		return e.adopt(ctx, client, key, op)
+	default:
+		return err
+	}
+}
+
+// adopt looks at the object that stands where one was to be created.
+func (e *Engine) adopt(ctx context.Context, client getter, key resource.Key, op resource.Op) error {
+	w := e.kinds[kindOf(op.Object, e.kinds)]
+	if w == nil {
+		return nil
+	}
+	existing := w.New()
+	if err := client.Get(ctx, op.Object.GetNamespace(), op.Object.GetName(), existing); err != nil {
+		return err
+	}
+	if op.Side == resource.Super {
+		if existing.GetLabels()[names.LabelTenant] != string(key.Tenant) {
+			return resource.Rejected("NameTaken", "%s cannot be used here: an object of that name exists in the underlying cluster and belongs to its operator; choose another name", key.Name)
+		}
+	}
+	if existing.GetAnnotations()[names.AnnotationUID] == op.Object.GetAnnotations()[names.AnnotationUID] {
+		return nil // made by us a moment ago; the cache will show it
+	}
+	return errStale
+}
+
+type getter interface {
+	Get(ctx context.Context, namespace, name string, out resource.Object) error
+}
+
+func kindOf(o resource.Object, kinds map[string]*worker) string {
+	for name, w := range kinds {
+		if fmt.Sprintf("%T", w.New()) == fmt.Sprintf("%T", o) {
+			return name
+		}
+	}
+	return ""
+}
+
+// confirmAbsence proves with live reads that the counterpart of what is about to be deleted does not exist, in a control
+// plane that is the right one, and asks the brake.
+func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+	out := w.New()
+	if op.Side == resource.Tenant { // the super object is absent
+		namespace, name := superName(w.Kind, t.Facts.ID, resource.Ref{Kind: w.Name, Namespace: key.Namespace, Name: key.Name})
+		return absent(e.super.Get(ctx, namespace, name, out))
+	}
+	if err := t.Verify(ctx, identityAge); err != nil {
+		t.Suspect()
+		return resource.Waiting(retryBraked, "proof of the identity of the control plane: %v", err)
+	}
+	if err := absent(t.Client.Get(ctx, key.Namespace, key.Name, out)); err != nil {
+		return err
+	}
+	if !e.brake.allow(w.Name, key, e.now()) {
+		e.options.Moved(t.Facts.ID, t.State(), t.Message())
+		return resource.Waiting(retryBraked, "a person to release the deletion brake")
+	}
+	return nil
+}
+
+func absent(err error) error {
+	if err == nil {
+		return errStale
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// refusal says whether the super cluster will give the same answer until the object or a policy changes.
+func refusal(err error) bool {
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return false
+	}
+	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) ||
+		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// unreachable says whether a call failed because nobody answered.
+func unreachable(err error) bool {
+	var s apierrors.APIStatus
+	return !errors.As(err, &s) || apierrors.IsUnauthorized(err) || apierrors.IsTimeout(err) || apierrors.IsServiceUnavailable(err)
+}
+
+// status returns the message of an API error.
+func status(err error) string {
+	var s apierrors.APIStatus
+	if errors.As(err, &s) {
+		return s.Status().Message
+	}
+	return strings.TrimSpace(err.Error())
+}

@@ -1,0 +1,167 @@
+package engine
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
+)
+
+// Changed implements tenants.Listener.
+func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Object) {
+	w := e.kinds[kind]
+	key := tenantKey(t, now)
+	w.queue.Add(key)
+	if t.State() != tenants.Synced {
+		return // everything is queued then
+	}
+	if old != nil {
+		e.enqueueRefs(t, w.References(old))
+	}
+	e.enqueueRefs(t, w.References(now))
+	if old == nil || w.ChangesMatter {
+		e.enqueueReferrers(t, kind, key)
+	}
+}
+
+// Gone implements tenants.Listener.
+func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen bool) {
+	w := e.kinds[kind]
+	key := tenantKey(t, last)
+	if seen {
+		e.brake.witnessed(kind, key, e.now())
+	}
+	w.queue.Add(key)
+	e.enqueueRefs(t, w.References(last))
+	e.enqueueReferrers(t, kind, key)
+}
+
+// Moved implements tenants.Listener.
+func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
+	if state == tenants.Synced {
+		e.enqueueAll(t)
+	}
+	e.options.Moved(t.Facts.ID, state, message)
+}
+
+// superChanged queues what a super object belongs to; now is nil when it is gone, old is nil when it is new.
+func (e *Engine) superChanged(w *worker, old, now resource.Object) {
+	o := now
+	if o == nil {
+		o = old
+	}
+	if w.Origin == resource.Super && w.Cluster { // every tenant has one
+		for _, t := range e.registry.All() {
+			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Name: o.GetName()})
+		}
+		return
+	}
+	id, ref, ok := e.superRef(w.Kind, o)
+	if !ok {
+		return
+	}
+	e.kinds[ref.Kind].queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+	if old != nil && now != nil {
+		return
+	}
+	t := e.registry.Get(id)
+	if t == nil {
+		return
+	}
+	key := resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name}
+	e.enqueueReferrers(t, ref.Kind, key)
+	if ref.Kind == kindNamespaces && now != nil {
+		e.enqueueNamespace(t, ref.Name)
+	}
+}
+
+// superRef finds the tenant and the tenant's name of what a super object belongs to. It trusts only what we stamped.
+func (e *Engine) superRef(k resource.Kind, o resource.Object) (names.TenantID, resource.Ref, bool) {
+	annotations := o.GetAnnotations()
+	id := names.TenantID(o.GetLabels()[names.LabelTenant])
+	if id == "" && k.Origin == resource.Super { // not made by us: it lies in a namespace that was
+		ns := e.caches[kindNamespaces].Get("", o.GetNamespace())
+		if ns == nil {
+			return "", resource.Ref{}, false
+		}
+		return names.TenantID(ns.GetLabels()[names.LabelTenant]),
+			resource.Ref{Kind: k.Name, Namespace: ns.GetAnnotations()[names.AnnotationNamespace], Name: o.GetName()},
+			ns.GetAnnotations()[names.AnnotationNamespace] != ""
+	}
+	namespace, ok := annotations[names.AnnotationNamespace]
+	if id == "" || !ok {
+		return "", resource.Ref{}, false
+	}
+	if ref, routed := k.Route(o); routed {
+		return id, ref, e.kinds[ref.Kind] != nil
+	}
+	if k.Name == kindNamespaces {
+		return id, resource.Ref{Kind: k.Name, Name: namespace}, true
+	}
+	name, renamed := annotations[names.AnnotationName]
+	if !renamed {
+		name = o.GetName()
+	}
+	return id, resource.Ref{Kind: k.Name, Namespace: namespace, Name: name}, true
+}
+
+func tenantKey(t *tenants.Tenant, o resource.Object) resource.Key {
+	return resource.Key{Tenant: t.Facts.ID, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
+	for _, ref := range refs {
+		if w := e.kinds[ref.Kind]; w != nil {
+			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: ref.Namespace, Name: ref.Name})
+		}
+	}
+}
+
+func (e *Engine) enqueueReferrers(t *tenants.Tenant, kind string, key resource.Key) {
+	t.Referrers(resource.Ref{Kind: kind, Namespace: key.Namespace, Name: key.Name}, func(kind string, o resource.Object) {
+		e.kinds[kind].queue.Add(tenantKey(t, o))
+	})
+}
+
+// enqueueNamespace queues everything in a tenant namespace, once its super namespace exists.
+func (e *Engine) enqueueNamespace(t *tenants.Tenant, namespace string) {
+	for name, w := range e.kinds {
+		if c := t.Cache(name); c != nil && !w.Cluster {
+			c.By(tenants.IndexNamespace, namespace, func(o resource.Object) { w.queue.Add(tenantKey(t, o)) })
+		}
+	}
+}
+
+// enqueueAll queues every key of the tenant, of both sides.
+func (e *Engine) enqueueAll(t *tenants.Tenant) {
+	e.eachKey(t, func(w *worker, key resource.Key) { w.queue.Add(key) })
+}
+
+// eachKey calls f for every key of the tenant that either cache knows.
+func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
+	for name, w := range e.kinds {
+		seen := map[types.NamespacedName]bool{}
+		visit := func(w *worker, namespace, objectName string) {
+			n := types.NamespacedName{Namespace: namespace, Name: objectName}
+			if !seen[n] {
+				seen[n] = true
+				f(w, resource.Key{Tenant: t.Facts.ID, Namespace: namespace, Name: objectName})
+			}
+		}
+		if c := t.Cache(name); c != nil {
+			c.Each(func(o resource.Object) { visit(w, o.GetNamespace(), o.GetName()) })
+		}
+		if w.Origin == resource.Super {
+			if w.Cluster {
+				e.caches[name].Each(func(o resource.Object) { visit(w, "", o.GetName()) })
+			}
+			continue // recorded when they happened
+		}
+		e.caches[name].By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
+			if _, ref, ok := e.superRef(w.Kind, o); ok && ref.Kind == name {
+				visit(w, ref.Namespace, ref.Name)
+			}
+		})
+	}
+}
