@@ -130,6 +130,11 @@ func layer(spec Spec, binDir string) ([]byte, error) {
 			return nil, fmt.Errorf("reading a file of the image: %w", err)
 		}
 		t.file(f.To, 0o755, content)
+		if filepath.IsAbs(f.From) {
+			if err := t.libraries(f.From); err != nil {
+				return nil, err
+			}
+		}
 		if spec.Applets && filepath.Base(f.To) == "busybox" {
 			applets, err := exec.Command(inputs[i], "--list").Output()
 			if err != nil {
@@ -143,6 +148,25 @@ func layer(spec Spec, binDir string) ([]byte, error) {
 		}
 	}
 	return t.archive()
+}
+
+// libraries adds the shared libraries of a program of the machine; a static one has none.
+func (t tree) libraries(program string) error {
+	out, err := exec.Command("ldd", program).CombinedOutput()
+	if err != nil && !strings.Contains(string(out), "not a dynamic executable") {
+		return fmt.Errorf("listing the libraries of %s: %w: %s", program, err, out)
+	}
+	for field := range strings.FieldsSeq(string(out)) {
+		if !filepath.IsAbs(field) {
+			continue
+		}
+		content, err := os.ReadFile(field)
+		if err != nil {
+			return fmt.Errorf("reading a library: %w", err)
+		}
+		t.file(field, 0o755, content)
+	}
+	return nil
 }
 
 // tree is a file system by path.
