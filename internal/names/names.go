@@ -41,11 +41,16 @@ const (
 	// AnnotationKeys, on a super object, lists the label and annotation keys that were copied from the tenant object, so
 	// that they can be removed again without touching those of others.
 	AnnotationKeys = Prefix + "keys"
+	// AnnotationDigest, on what vc-manager applies, is a digest of the fields that were applied, so that one that is not
+	// applied any more is noticed.
+	AnnotationDigest = Prefix + "digest"
 	// AnnotationConfigHash, on the pods of a control plane, is a hash over what they do not reload by themselves, so
 	// that a change of it rolls them.
 	AnnotationConfigHash = Prefix + "config-hash"
 	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
 	AnnotationTokenExpiry = Prefix + "token-expiry"
+	// AnnotationReaddress, on a tenant Service, is the JSON of the spec it gets back once its old cluster IP is released.
+	AnnotationReaddress = Prefix + "readdress"
 	// AnnotationTokenIssued, on a token Secret, is the RFC 3339 time at which the tokens in it were issued.
 	AnnotationTokenIssued = Prefix + "token-issued"
 )
@@ -96,6 +101,8 @@ const (
 	VNAgentServingCAKey   = "serving-ca.crt"
 	// VNAgentServiceAccount is the service account that vn-agent runs as.
 	VNAgentServiceAccount = "vn-agent"
+	// VNAgentStreamsRole is the ClusterRole that lets vn-agent stream from pods; it is bound in each super namespace.
+	VNAgentStreamsRole = "vc-vn-agent-streams"
 	// VNAgentCommonNamePrefix and the name of the node are the common name of vn-agent's serving certificate.
 	VNAgentCommonNamePrefix = "system:vn-agent:"
 )
