@@ -1,0 +1,276 @@
+// Package pki issues the certificates of control planes. This file is pure: an authority, a request and a time go in, PEM
+// comes out; store.go keeps the results in Secrets. It knows nothing about which certificates a control plane needs:
+// that is the provisioner's business. All keys are ECDSA P-256.
+package pki
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"slices"
+	"time"
+)
+
+const (
+	// AuthorityLifetime is how long a CA certificate is valid.
+	AuthorityLifetime = 10 * 365 * 24 * time.Hour
+	// backdate makes certificates valid a little before they are made, for clocks that are behind.
+	backdate = 5 * time.Minute
+)
+
+// Pair is a certificate and its private key, PEM encoded.
+type Pair struct {
+	Certificate, Key []byte
+}
+
+// Authority issues certificates.
+type Authority struct {
+	Pair
+	certificate *x509.Certificate
+	key         crypto.Signer
+}
+
+// Request says what a leaf certificate should contain.
+type Request struct {
+	CommonName    string
+	Organizations []string
+	DNSNames      []string
+	IPs           []net.IP
+	Usages        []x509.ExtKeyUsage
+	Lifetime      time.Duration
+}
+
+// NewAuthority returns a new, self-signed authority.
+func NewAuthority(commonName string, now time.Time) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generating the key of CA %s: %w", commonName, err)
+	}
+	return selfSign(commonName, key, now)
+}
+
+// Renew returns the authority with the same name and key and a new certificate. What it has issued stays valid.
+func (a *Authority) Renew(now time.Time) (*Authority, error) {
+	return selfSign(a.certificate.Subject.CommonName, a.key, now)
+}
+
+// selfSign issues a CA certificate for the key.
+func selfSign(commonName string, key crypto.Signer, now time.Time) (*Authority, error) {
+	serial, err := serialNumber()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: commonName},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(AuthorityLifetime),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("signing CA %s: %w", commonName, err)
+	}
+	keyPEM, err := EncodeKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAuthority(Pair{Certificate: encodeCertificate(der), Key: keyPEM})
+}
+
+// ParseAuthority reads an authority from PEM.
+func ParseAuthority(pair Pair) (*Authority, error) {
+	certificate, err := ParseCertificate(pair.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	if !certificate.IsCA {
+		return nil, fmt.Errorf("certificate of %s is not one of a CA", certificate.Subject.CommonName)
+	}
+	key, err := ParseKey(pair.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !sameKey(certificate, key) {
+		return nil, errors.New("certificate and private key do not belong together")
+	}
+	return &Authority{Pair: pair, certificate: certificate, key: key}, nil
+}
+
+// Issue returns a new key and a certificate for it.
+func (a *Authority) Issue(request Request, now time.Time) (Pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Pair{}, fmt.Errorf("generating the key of %s: %w", request.CommonName, err)
+	}
+	certificate, err := a.Sign(request, key.Public(), now)
+	if err != nil {
+		return Pair{}, err
+	}
+	keyPEM, err := EncodeKey(key)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{Certificate: certificate, Key: keyPEM}, nil
+}
+
+// Sign returns a certificate for a key that somebody else holds. It never outlives the authority.
+func (a *Authority) Sign(request Request, public crypto.PublicKey, now time.Time) ([]byte, error) {
+	serial, err := serialNumber()
+	if err != nil {
+		return nil, err
+	}
+	notAfter := now.Add(request.Lifetime)
+	if notAfter.After(a.certificate.NotAfter) {
+		notAfter = a.certificate.NotAfter
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: request.CommonName, Organization: request.Organizations},
+		DNSNames:     request.DNSNames,
+		IPAddresses:  request.IPs,
+		NotBefore:    now.Add(-backdate),
+		NotAfter:     notAfter,
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  request.Usages,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, public, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing the certificate of %s: %w", request.CommonName, err)
+	}
+	return encodeCertificate(der), nil
+}
+
+// Fresh says whether a leaf can still be used: it belongs to the authority and the request, and less than two thirds of
+// its life have passed. If not, the reason says why, for people.
+func (a *Authority) Fresh(pair Pair, request Request, now time.Time) (bool, string) {
+	certificate, err := ParseCertificate(pair.Certificate)
+	if err != nil {
+		return false, "it cannot be read"
+	}
+	key, err := ParseKey(pair.Key)
+	if err != nil || !sameKey(certificate, key) {
+		return false, "its private key cannot be used"
+	}
+	switch {
+	case certificate.CheckSignatureFrom(a.certificate) != nil:
+		return false, "its CA changed"
+	case certificate.Subject.CommonName != request.CommonName,
+		!slices.Equal(certificate.Subject.Organization, request.Organizations),
+		!slices.Equal(certificate.ExtKeyUsage, request.Usages):
+		return false, "its subject or usage changed"
+	case !slices.Equal(certificate.DNSNames, request.DNSNames), !equalIPs(certificate.IPAddresses, request.IPs):
+		return false, "its names or addresses changed"
+	case !now.Before(RenewAt(certificate)):
+		return false, "two thirds of its life have passed"
+	default:
+		return true, ""
+	}
+}
+
+// RenewAt returns when a certificate is to be renewed: after two thirds of its life.
+func RenewAt(certificate *x509.Certificate) time.Time {
+	life := certificate.NotAfter.Sub(certificate.NotBefore)
+	return certificate.NotBefore.Add(life * 2 / 3)
+}
+
+// NewSigningKey returns a key for service account tokens: its private and its public part.
+func NewSigningKey() (private, public []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("generating the service account key: %w", err)
+	}
+	private, err = EncodeKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err = EncodePublicKey(key.Public())
+	if err != nil {
+		return nil, nil, err
+	}
+	return private, public, nil
+}
+
+// EncodePublicKey returns a public key in PEM.
+func EncodePublicKey(key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a public key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
+// EncodeKey returns a private key in PEM.
+func EncodeKey(key crypto.Signer) ([]byte, error) {
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("encoding a private key: %T is not an ECDSA key", key)
+	}
+	der, err := x509.MarshalECPrivateKey(ec)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+}
+
+// ParseKey reads an ECDSA private key from PEM.
+func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, errors.New("private key is not PEM")
+	}
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading a private key: %w", err)
+	}
+	return key, nil
+}
+
+// ParseCertificate reads the first certificate of PEM data.
+func ParseCertificate(data []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("certificate is not PEM")
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading a certificate: %w", err)
+	}
+	return certificate, nil
+}
+
+// encodeCertificate returns a certificate in PEM.
+func encodeCertificate(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// sameKey says whether the certificate is for the key.
+func sameKey(certificate *x509.Certificate, key *ecdsa.PrivateKey) bool {
+	return key.PublicKey.Equal(certificate.PublicKey)
+}
+
+// equalIPs compares addresses whether they are stored in 4 or in 16 bytes.
+func equalIPs(a, b []net.IP) bool {
+	return slices.EqualFunc(a, b, func(x, y net.IP) bool { return bytes.Equal(x.To16(), y.To16()) })
+}
+
+// serialNumber returns 127 random bits.
+func serialNumber() (*big.Int, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("drawing a serial number: %w", err)
+	}
+	return serial, nil
+}

@@ -1,0 +1,80 @@
+// Package progress holds the three kinds of error a reconciliation ends with: something is not there yet (Wait), a
+// person has to act (Stall), or a plain error, which is retried with backoff. It decides nothing and talks to nobody;
+// the steps of vc-manager return these errors and its reconciler turns them into conditions.
+package progress
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+// ReasonError is the reason of an error that carries none.
+const ReasonError = "Error"
+
+// Wait says that something is not there yet. It is not a failure and is not logged as one.
+type Wait struct {
+	// Reason is one CamelCase word, Message a sentence for people. Both are stable while the cause is the same.
+	Reason, Message string
+	// After is when to look again. Zero means that a watch will tell.
+	After time.Duration
+}
+
+// Error implements error.
+func (w *Wait) Error() string { return w.Message }
+
+// Stall says that nothing will change until a person acts; a watch tells when they did.
+type Stall struct {
+	// Reason is one CamelCase word, Message a sentence that says what is wrong and what to do.
+	Reason, Message string
+}
+
+// Error implements error.
+func (s *Stall) Error() string { return s.Message }
+
+// because gives a plain error a reason.
+type because struct {
+	reason string
+	err    error
+}
+
+func (b *because) Error() string { return b.err.Error() }
+func (b *because) Unwrap() error { return b.err }
+
+// Because gives a plain error a reason for the condition it ends up in.
+func Because(reason string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &because{reason: reason, err: err}
+}
+
+// Reason returns the reason of an error.
+func Reason(err error) string {
+	var (
+		wait   *Wait
+		stall  *Stall
+		reason *because
+	)
+	switch {
+	case errors.As(err, &wait):
+		return wait.Reason
+	case errors.As(err, &stall):
+		return stall.Reason
+	case errors.As(err, &reason):
+		return reason.reason
+	default:
+		return ReasonError
+	}
+}
+
+// Stable returns the error without what changes from one attempt to the next, such as the local port of a connection,
+// so that a condition made from it does not flap.
+func Stable(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		op = &net.OpError{Op: op.Op, Net: op.Net, Addr: op.Addr, Err: op.Err}
+		return op
+	}
+	return err
+}

@@ -1,0 +1,74 @@
+package dedicated
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+// apiServer renders the tenant's kube-apiserver.
+func (l layout) apiServer() *appsv1.StatefulSet {
+	// These two hooks sleep for a second before they do anything, and nobody has to wait for them.
+	const ready = "/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"
+	return l.statefulSet(component{
+		name:  names.APIServer,
+		image: "registry.k8s.io/kube-apiserver:" + l.version.Version,
+		args: map[string]string{
+			"advertise-address":                  "$(POD_IP)",
+			"secure-port":                        fmt.Sprint(apiServerPort),
+			"allow-privileged":                   "true",
+			"authorization-mode":                 "RBAC",
+			"profiling":                          "false",
+			"service-cluster-ip-range":           l.serviceRange.String(),
+			"tls-cert-file":                      file(servingSecret, pki.CertificateKey),
+			"tls-private-key-file":               file(servingSecret, pki.PrivateKeyKey),
+			"client-ca-file":                     file(servingSecret, pki.AuthorityKey),
+			"etcd-servers":                       "https://" + net.JoinHostPort(l.etcdIP, fmt.Sprint(etcdClientPort)),
+			"etcd-cafile":                        file(etcdClientSecret, pki.AuthorityKey),
+			"etcd-certfile":                      file(etcdClientSecret, pki.CertificateKey),
+			"etcd-keyfile":                       file(etcdClientSecret, pki.PrivateKeyKey),
+			"proxy-client-cert-file":             file(frontProxySecret, pki.CertificateKey),
+			"proxy-client-key-file":              file(frontProxySecret, pki.PrivateKeyKey),
+			"requestheader-allowed-names":        frontProxyName,
+			"requestheader-client-ca-file":       file(frontProxySecret, pki.AuthorityKey),
+			"requestheader-extra-headers-prefix": "X-Remote-Extra-",
+			"requestheader-group-headers":        "X-Remote-Group",
+			"requestheader-username-headers":     "X-Remote-User",
+			// vn-agents stand in for kubelets: they know the tenant by this certificate.
+			"kubelet-certificate-authority":    file(kubeletClientSecret, pki.AuthorityKey),
+			"kubelet-client-certificate":       file(kubeletClientSecret, pki.CertificateKey),
+			"kubelet-client-key":               file(kubeletClientSecret, pki.PrivateKeyKey),
+			"kubelet-preferred-address-types":  "InternalIP",
+			"service-account-issuer":           "https://kubernetes.default.svc." + l.domain,
+			"service-account-signing-key-file": file(signingSecret, pki.SigningKey),
+			"service-account-key-file":         file(signingSecret, pki.SigningPublicKey),
+			// It taints new nodes not-ready, and the controller that takes the taint off does not run for virtual nodes.
+			"disable-admission-plugins": "TaintNodesByCondition",
+		},
+		env: []corev1.EnvVar{
+			fieldEnv("POD_IP", "status.podIP"),
+			// Saves a third of the memory of an idle kube-apiserver for a little CPU.
+			{Name: "GOGC", Value: "50"},
+		},
+		requests: requests("50m", "256Mi"),
+		ports:    []corev1.ContainerPort{port("https", apiServerPort)},
+		mounts:   []corev1.VolumeMount{pkiMount()},
+		volumes: []corev1.Volume{pkiVolume(
+			keys(servingSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+			keys(etcdClientSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+			keys(frontProxySecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+			keys(kubeletClientSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+			keys(signingSecret, pki.SigningKey, pki.SigningPublicKey),
+		)},
+		readiness:   get(corev1.URISchemeHTTPS, apiServerPort, ready),
+		liveness:    get(corev1.URISchemeHTTPS, apiServerPort, strings.Replace(ready, "/readyz", "/livez", 1)+"&exclude=etcd"),
+		gracePeriod: 15,
+		template:    l.version.APIServer,
+	})
+}

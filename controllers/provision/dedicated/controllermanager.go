@@ -1,0 +1,69 @@
+package dedicated
+
+import (
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+// controllerManager renders the tenant's kube-controller-manager.
+func (l layout) controllerManager() *appsv1.StatefulSet {
+	return l.statefulSet(component{
+		name:  names.ControllerManager,
+		image: "registry.k8s.io/kube-controller-manager:" + l.version.Version,
+		args: map[string]string{
+			"kubeconfig":                       kubeconfigDir + "/" + names.KubeconfigKey,
+			"secure-port":                      fmt.Sprint(controllerManagerPort),
+			"profiling":                        "false",
+			"controllers":                      controllers(),
+			"use-service-account-credentials":  "true",
+			"service-account-private-key-file": file(signingSecret, pki.SigningKey),
+			"root-ca-file":                     file(clusterCASecret, pki.CertificateKey),
+			"cluster-signing-cert-file":        file(clusterCASecret, pki.CertificateKey),
+			"cluster-signing-key-file":         file(clusterCASecret, pki.PrivateKeyKey),
+			"cluster-name":                     l.namespace,
+			"leader-elect":                     fmt.Sprint(l.replicas > 1),
+		},
+		env:      []corev1.EnvVar{{Name: "GOGC", Value: "50"}},
+		requests: requests("20m", "64Mi"),
+		ports:    []corev1.ContainerPort{port("https", controllerManagerPort)},
+		mounts:   []corev1.VolumeMount{pkiMount(), {Name: "kubeconfig", MountPath: kubeconfigDir, ReadOnly: true}},
+		volumes: []corev1.Volume{
+			pkiVolume(
+				keys(clusterCASecret, pki.CertificateKey, pki.PrivateKeyKey),
+				keys(signingSecret, pki.SigningKey),
+				keys(controllerManagerSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+			),
+			{Name: "kubeconfig", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: names.ControllerManager},
+			}}},
+		},
+		readiness:   get(corev1.URISchemeHTTPS, controllerManagerPort, "/healthz"),
+		liveness:    get(corev1.URISchemeHTTPS, controllerManagerPort, "/healthz"),
+		gracePeriod: 10,
+		template:    l.version.ControllerManager,
+	})
+}
+
+// controllers selects all controllers that make sense without nodes of one's own. What is off watches over kubelets or
+// volumes that are attached to nodes, which happens in the super cluster.
+func controllers() string {
+	return strings.Join([]string{
+		"*",
+		"-node-ipam-controller",
+		"-node-lifecycle-controller",
+		"-taint-eviction-controller",
+		"-device-taint-eviction-controller",
+		"-ttl-controller",
+		"-persistentvolume-attach-detach-controller",
+		"-persistentvolume-expander-controller",
+		"-cloud-node-lifecycle-controller",
+		"-node-route-controller",
+		"-service-lb-controller",
+	}, ",")
+}

@@ -1,0 +1,91 @@
+package dedicated
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+)
+
+// Reasons for which a component is not ready.
+const (
+	reasonStarting      = "Starting"
+	reasonUnschedulable = "Unschedulable"
+	reasonImagePull     = "ImagePullFailed"
+	reasonConfig        = "ContainerConfigInvalid"
+	reasonCrashing      = "Crashing"
+	reasonRollingOut    = "RollingOut"
+)
+
+// observe returns nil when all replicas of a component are ready and up to date, and otherwise says why not.
+func (p *Provisioner) observe(ctx context.Context, set *appsv1.StatefulSet) error {
+	want := int32(1)
+	if set.Spec.Replicas != nil {
+		want = *set.Spec.Replicas
+	}
+	status := set.Status
+	if status.ObservedGeneration >= set.Generation && status.ReadyReplicas >= want && status.UpdatedReplicas >= want {
+		return nil
+	}
+	var pods corev1.PodList
+	if err := p.Client.List(ctx, &pods, client.InNamespace(set.Namespace), client.MatchingLabels(selector(set.Name))); err != nil {
+		return fmt.Errorf("listing the pods of %s: %w", set.Name, err)
+	}
+	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range pods.Items {
+		if err := diagnose(&pods.Items[i]); err != nil {
+			return err
+		}
+	}
+	if status.ReadyReplicas >= want {
+		return &progress.Wait{Reason: reasonRollingOut, Message: fmt.Sprintf("%s: %d of %d replicas are up to date", set.Name, status.UpdatedReplicas, want)}
+	}
+	return &progress.Wait{Reason: reasonStarting, Message: fmt.Sprintf("%s: %d of %d replicas are ready", set.Name, status.ReadyReplicas, want)}
+}
+
+// diagnose says what keeps a pod from running, in a message that stays the same while the cause does.
+func diagnose(pod *corev1.Pod) error {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return &progress.Wait{Reason: reasonUnschedulable, Message: fmt.Sprintf("pod %s cannot be scheduled: %s", pod.Name, c.Message)}
+		}
+	}
+	for _, container := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		waiting := container.State.Waiting
+		if waiting == nil {
+			continue
+		}
+		switch waiting.Reason {
+		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
+			return &progress.Stall{
+				Reason:  reasonImagePull,
+				Message: fmt.Sprintf("the image %s of %s cannot be pulled; correct it in the ClusterVersion, or make it available", image(pod, container.Name), pod.Name),
+			}
+		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return &progress.Wait{Reason: reasonConfig, Message: fmt.Sprintf("the container of %s cannot be started: %s", pod.Name, waiting.Message)}
+		case "CrashLoopBackOff":
+			message := fmt.Sprintf("%s exits again and again; its log says why", pod.Name)
+			if last := container.LastTerminationState.Terminated; last != nil {
+				message = fmt.Sprintf("%s exits again and again, last with code %d; its log says why", pod.Name, last.ExitCode)
+			}
+			return &progress.Wait{Reason: reasonCrashing, Message: message}
+		}
+	}
+	return nil
+}
+
+// image returns the image that the pod asks for in a container.
+func image(pod *corev1.Pod, name string) string {
+	for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if container.Name == name {
+			return container.Image
+		}
+	}
+	return ""
+}
