@@ -51,6 +51,9 @@ const (
 	AnnotationTokenExpiry = Prefix + "token-expiry"
 	// AnnotationReaddress, on a tenant Service, is the JSON of the spec it gets back once its old cluster IP is released.
 	AnnotationReaddress = Prefix + "readdress"
+	// AnnotationReleaseBrake, on a VirtualCluster, lets deletions pass again after a mass disappearance had stopped them.
+	// A person sets it, to any value; the syncer removes it.
+	AnnotationReleaseBrake = Prefix + "release-brake"
 	// AnnotationTokenIssued, on a token Secret, is the RFC 3339 time at which the tokens in it were issued.
 	AnnotationTokenIssued = Prefix + "token-issued"
 )

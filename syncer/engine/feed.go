@@ -136,6 +136,16 @@ func (e *Engine) enqueueNamespace(t *tenants.Tenant, namespace string) {
 // enqueueAll queues every key of the tenant, of both sides.
 func (e *Engine) enqueueAll(t *tenants.Tenant) {
 	e.eachKey(t, func(w *worker, key resource.Key) { w.queue.Add(key) })
+	for name, w := range e.kinds {
+		if w.Origin != resource.Super || w.Cluster {
+			continue
+		}
+		e.caches[name].Each(func(o resource.Object) { // recorded once more, in case nobody did when they happened
+			if id, ref, ok := e.superRef(w.Kind, o); ok && id == t.Facts.ID {
+				w.queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+			}
+		})
+	}
 }
 
 // eachKey calls f for every key of the tenant that either cache knows.
@@ -156,7 +166,7 @@ func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
 			if w.Cluster {
 				e.caches[name].Each(func(o resource.Object) { visit(w, "", o.GetName()) })
 			}
-			continue // recorded when they happened
+			continue // recorded, not replicated
 		}
 		e.caches[name].By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
 			if _, ref, ok := e.superRef(w.Kind, o); ok && ref.Kind == name {

@@ -77,6 +77,8 @@ type Facts struct {
 // it returns is read-only.
 type View struct {
 	Tenant Facts
+	// Key is what is being decided.
+	Key Key
 	// Now is the time of the decision.
 	Now time.Time
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
@@ -164,16 +166,17 @@ type Token struct {
 
 // Causes of operations.
 const (
-	Missing  = "Missing"
-	Drifted  = "Drifted"
-	Orphaned = "Orphaned"
-	Replaced = "Replaced"
-	Unwanted = "Unwanted"
-	Deleted  = "Deleted"
-	Vanished = "Vanished"
-	Status   = "Status"
-	Bound    = "Bound"
-	Expiring = "Expiring"
+	Missing     = "Missing"
+	Drifted     = "Drifted"
+	Orphaned    = "Orphaned"
+	Replaced    = "Replaced"
+	Unwanted    = "Unwanted"
+	Deleted     = "Deleted"
+	Vanished    = "Vanished"
+	Status      = "Status"
+	Bound       = "Bound"
+	Expiring    = "Expiring"
+	Readdressed = "Readdressed"
 )
 
 // Resource describes how one kind is synchronised. Zero fields mean the common case: the tenant's spec is the truth
@@ -231,6 +234,8 @@ type Resource[T Object] struct {
 // Selector limits a list and watch on the server.
 type Selector struct {
 	Labels, Fields string
+	// All says that nothing is selected away. It tells "everything" from "the usual".
+	All bool
 }
 
 // SuperName returns the super name of the tenant's name.

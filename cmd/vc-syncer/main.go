@@ -1,0 +1,95 @@
+// Command vc-syncer synchronises every tenant control plane with the super cluster. It only parses flags and wires;
+// package syncer does the work. Outside the super cluster, --kubeconfig is all it needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/syncer"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vc-syncer:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	options, logging := syncer.Options{Registerer: metrics.Registry}, zap.Options{}
+	flags := flag.NewFlagSet("vc-syncer", flag.ContinueOnError)
+	config.RegisterFlags(flags)
+	namespace := flags.String("namespace", "vc-system", "Namespace of the Lease of the leader election.")
+	elect := flags.Bool("leader-elect", false, "Elect a leader among replicas; needed as soon as there is more than one.")
+	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
+	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
+	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
+	flags.IntVar(&options.Workers, "workers", 4, "Workers per kind; pods get twice as many.")
+	flags.DurationVar(&options.Timeout, "timeout", 0, "Deadline of every call to an API server (default 10s).")
+	flags.DurationVar(&options.Probe, "probe-interval", 0, "Interval between health and identity probes of a tenant (default 10s).")
+	flags.DurationVar(&options.Patrol, "patrol-interval", 0, "Interval between patrols, which look for what events did not announce (default 1m).")
+	flags.IntVar(&options.Brake.Limit, "deletion-limit", 0, "Super objects of a tenant that may be deleted within --deletion-window without their deletion in the tenant having been seen (default 100).")
+	flags.DurationVar(&options.Brake.Window, "deletion-window", 0, "See --deletion-limit (default 1h).")
+	logging.BindFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	logger := zap.New(zap.UseFlagOptions(&logging))
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger) // client-go logs through klog
+	super, err := config.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the super cluster (outside of it, set --kubeconfig): %w", err)
+	}
+	options.Inside = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && flags.Lookup("kubeconfig").Value.String() == ""
+
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(tenancyv1alpha1.AddToScheme(scheme))
+	mgr, err := ctrl.NewManager(super, ctrl.Options{
+		Scheme:                        scheme,
+		Metrics:                       metricsserver.Options{BindAddress: *metricsAddress},
+		HealthProbeBindAddress:        *healthAddress,
+		LeaderElection:                *elect,
+		LeaderElectionID:              "vc-syncer",
+		LeaderElectionNamespace:       *namespace,
+		LeaderElectionReleaseOnCancel: true, // nothing writes after Run has returned, and the process ends then
+	})
+	if err != nil {
+		return fmt.Errorf("connecting to the super cluster: %w", err)
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the readiness check: %w", err)
+	}
+	if err := syncer.Setup(ctx, mgr, options); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}

@@ -1,0 +1,264 @@
+package syncer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
+	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
+)
+
+type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
+
+// credentialsAge is how often the kubeconfig of a connected tenant is read again although nothing happened.
+const credentialsAge = 5 * time.Minute
+
+// pinTimeout bounds the first contact with an external control plane.
+const pinTimeout = 10 * time.Second
+
+// defaultDomain is the DNS domain of a cluster that names none.
+const defaultDomain = "cluster.local"
+
+// follower connects the engine to the control plane of each VirtualCluster, and disconnects it.
+type follower struct {
+	client client.Client
+	live   client.Reader
+	inside bool
+	engine *engine.Engine
+
+	mu        sync.Mutex
+	connected map[types.NamespacedName]names.TenantID // guarded by mu
+}
+
+func newFollower(mgr manager.Manager, inside bool) *follower {
+	return &follower{
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside,
+		connected: map[types.NamespacedName]names.TenantID{},
+	}
+}
+
+// virtualCluster finds the VirtualCluster of a connected tenant.
+func (f *follower) virtualCluster(id names.TenantID) (types.NamespacedName, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for vc, connected := range f.connected {
+		if connected == id {
+			return vc, true
+		}
+	}
+	return types.NamespacedName{}, false
+}
+
+// follow notes which tenant a VirtualCluster is, and drops the one it was before; an empty ID drops it.
+func (f *follower) follow(vc types.NamespacedName, id names.TenantID) {
+	f.mu.Lock()
+	before := f.connected[vc]
+	if id == "" {
+		delete(f.connected, vc)
+	} else {
+		f.connected[vc] = id
+	}
+	f.mu.Unlock()
+	if before != "" && before != id {
+		f.engine.Tenants().Drop(before)
+	}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (f *follower) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var vc tenancyv1alpha1.VirtualCluster
+	if err := f.client.Get(ctx, req.NamespacedName, &vc); err != nil {
+		if apierrors.IsNotFound(err) {
+			f.follow(req.NamespacedName, "")
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, fmt.Errorf("reading VirtualCluster %s: %w", req, err)
+	}
+	if !vc.DeletionTimestamp.IsZero() {
+		f.follow(req.NamespacedName, "")
+		return ctrl.Result{}, nil
+	}
+	spec, err := f.spec(ctx, &vc)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if spec == nil {
+		return ctrl.Result{}, nil // its status will say when there is something to connect to
+	}
+	f.follow(req.NamespacedName, spec.Facts.ID)
+	if err := f.engine.Tenants().Ensure(*spec); err != nil {
+		return ctrl.Result{}, err
+	}
+	t := f.engine.Tenants().Get(spec.Facts.ID)
+	if err := f.release(ctx, &vc, t); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: credentialsAge}, f.report(ctx, &vc, t)
+}
+
+// spec returns how to connect to the tenant, nil when that is not known yet.
+func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster) (*tenants.Spec, error) {
+	key := client.ObjectKeyFromObject(vc)
+	external := vc.Spec.ControlPlane.Type == tenancyv1alpha1.External
+	namespace, secretRef := vc.Status.ClusterNamespace, vc.Status.KubeconfigSecret
+	if external && vc.Spec.ControlPlane.External != nil {
+		namespace, secretRef = vc.Namespace, &vc.Spec.ControlPlane.External.KubeconfigSecret
+	}
+	if namespace == "" || secretRef == nil {
+		return nil, nil
+	}
+	var secret corev1.Secret
+	err := f.live.Get(ctx, types.NamespacedName{Namespace: namespace, Name: secretRef.Name}, &secret)
+	if apierrors.IsNotFound(err) {
+		return nil, nil // vc-manager reports it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig of VirtualCluster %s: %w", key, err)
+	}
+	kubeconfig := secret.Data[secretKey(secretRef)]
+	if internal := secret.Data[names.InternalKubeconfigKey]; f.inside && !external && len(internal) > 0 {
+		kubeconfig = internal
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig of VirtualCluster %s in Secret %s/%s: %w", key, namespace, secretRef.Name, err)
+	}
+	spec := &tenants.Spec{
+		Config: config,
+		Facts: resource.Facts{
+			ID:             names.Tenant(key, vc.UID),
+			VirtualCluster: key, UID: vc.UID,
+			ClusterDomain: vc.Spec.ClusterDomain,
+			ServiceCIDR:   vc.Status.ServiceCIDR,
+			Transparent:   vc.Spec.TransparentMetaPrefixes, Opaque: vc.Spec.OpaqueMetaPrefixes,
+		},
+		Identity: types.UID(vc.Status.ControlPlaneUID),
+	}
+	if spec.Facts.ClusterDomain == "" {
+		spec.Facts.ClusterDomain = defaultDomain
+	}
+	if spec.Identity == "" {
+		if !external {
+			return nil, nil // vc-manager pins it
+		}
+		if spec.Identity, err = f.pin(ctx, vc, spec); err != nil {
+			return nil, err
+		}
+	}
+	sum := sha256.Sum256(fmt.Appendf(kubeconfig, "\n%s\n%+v", spec.Identity, spec.Facts))
+	spec.Hash = hex.EncodeToString(sum[:])
+	return spec, nil
+}
+
+func secretKey(ref *tenancyv1alpha1.SecretKeyReference) string {
+	if ref.Key == "" {
+		return names.KubeconfigKey
+	}
+	return ref.Key
+}
+
+// pin records the identity of an external control plane at the first contact, so that the syncer can serve one without
+// vc-manager. Whoever writes first wins.
+func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, spec *tenants.Spec) (types.UID, error) {
+	c, err := cluster.NewClient(spec.Config, pinTimeout)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	var ns corev1.Namespace
+	if err := c.Get(ctx, "", metav1.NamespaceSystem, &ns); err != nil {
+		return "", fmt.Errorf("contacting the control plane of VirtualCluster %s/%s: %w", vc.Namespace, vc.Name, err)
+	}
+	before := vc.DeepCopy()
+	vc.Status.ControlPlaneUID = string(ns.UID)
+	if vc.Status.ClusterNamespace == "" {
+		vc.Status.ClusterNamespace = string(spec.Facts.ID)
+	}
+	if err := f.client.Status().Patch(ctx, vc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return "", fmt.Errorf("recording the identity of VirtualCluster %s/%s: %w", vc.Namespace, vc.Name, err)
+	}
+	return ns.UID, nil
+}
+
+// release lets deletions pass again when a person asked for it.
+func (f *follower) release(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, t *tenants.Tenant) error {
+	if _, asked := vc.Annotations[names.AnnotationReleaseBrake]; !asked || t == nil {
+		return nil
+	}
+	f.engine.Release(t)
+	before := vc.DeepCopy()
+	delete(vc.Annotations, names.AnnotationReleaseBrake)
+	if err := f.client.Patch(ctx, vc, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("removing the annotation that released the brake: %w", err)
+	}
+	return nil
+}
+
+// report writes the condition Syncing, and only that.
+func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, t *tenants.Tenant) error {
+	if t == nil {
+		return nil
+	}
+	want := condition(t, f.engine.Braked(t))
+	want.ObservedGeneration = vc.Generation
+	have := apimeta.FindStatusCondition(vc.Status.Conditions, want.Type)
+	if have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message {
+		return nil
+	}
+	want.LastTransitionTime = metav1.Now()
+	if have != nil && have.Status == want.Status {
+		want.LastTransitionTime = have.LastTransitionTime
+	}
+	entry, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&want)
+	if err != nil {
+		return fmt.Errorf("encoding condition %s: %w", want.Type, err)
+	}
+	patch := &unstructured.Unstructured{Object: map[string]any{
+		"status": map[string]any{"conditions": []any{entry}},
+	}}
+	patch.SetGroupVersionKind(tenancyv1alpha1.GroupVersion().WithKind("VirtualCluster"))
+	patch.SetNamespace(vc.Namespace)
+	patch.SetName(vc.Name)
+	patch.SetUID(vc.UID)
+	err = f.client.Status().Patch(ctx, patch, client.Apply, client.FieldOwner(names.Syncer), client.ForceOwnership) //nolint:staticcheck // the typed Apply needs generated apply configurations
+	if err != nil {
+		return fmt.Errorf("reporting condition %s: %w", want.Type, err)
+	}
+	return nil
+}
+
+// condition says how the syncer serves the tenant.
+func condition(t *tenants.Tenant, braked bool) metav1.Condition {
+	c := metav1.Condition{Type: tenancyv1alpha1.ConditionSyncing, Reason: string(t.State()), Message: t.Message(), Status: metav1.ConditionFalse}
+	switch {
+	case t.State() != tenants.Synced:
+	case braked:
+		c.Reason = "DeletionBrake"
+		c.Message = "Many objects disappeared from the control plane without their deletion being seen, as after a restore; " +
+			"deletions in the super cluster are held back. If they are meant, annotate the VirtualCluster with " + names.AnnotationReleaseBrake + "=true"
+	default:
+		c.Status = metav1.ConditionTrue
+	}
+	return c
+}

@@ -1,0 +1,61 @@
+// Package resources describes the kinds that the syncer synchronises, one file each, in the vocabulary of package
+// resource. It is pure: translations return new objects and never write to their inputs. All lists the kinds; adding
+// one is a file, its table test and a line there.
+package resources
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
+)
+
+// Options of the kinds.
+type Options struct {
+	// AgentNamespace is the namespace of vn-agent's service account, which gets the right to stream from pods in each
+	// super namespace.
+	AgentNamespace string
+}
+
+// All returns the kinds, in no particular order.
+func All(o Options) []resource.Kind {
+	return []resource.Kind{
+		Namespaces(o.AgentNamespace),
+		StreamRights(),
+		pods.Kind(),
+		Services(),
+		EndpointSlices(),
+		ConfigMaps(),
+		Secrets(),
+		ServiceAccounts(),
+		Events(),
+		Nodes(),
+	}
+}
+
+// appliedByKubectl is the annotation in which kubectl apply keeps a whole copy of the object.
+const appliedByKubectl = "kubectl.kubernetes.io/last-applied-configuration"
+
+// copyMeta gives the replica the tenant's labels and annotations. Reserved keys are taken out when the replica is
+// stamped.
+func copyMeta(v resource.View, in, out resource.Object) {
+	out.SetLabels(filter(v, in.GetLabels()))
+	out.SetAnnotations(filter(v, in.GetAnnotations()))
+}
+
+func filter(v resource.View, in map[string]string) map[string]string {
+	out := maps.Clone(in)
+	maps.DeleteFunc(out, func(key, _ string) bool {
+		if key == appliedByKubectl {
+			return true
+		}
+		for _, prefix := range v.Tenant.Opaque {
+			if strings.HasPrefix(key, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+	return out
+}

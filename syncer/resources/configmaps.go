@@ -1,0 +1,30 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// ConfigMaps copies tenant config maps down while something synced refers to them. The root CA bundle, whose name the
+// super cluster uses itself in every namespace, goes under another name.
+func ConfigMaps() resource.Kind {
+	return resource.Of(resource.Resource[*corev1.ConfigMap]{
+		Name:   "configmaps",
+		GVK:    corev1.SchemeGroupVersion.WithKind("ConfigMap"),
+		New:    func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
+		Rename: names.SuperConfigMap,
+		Needed: func(v resource.View, in *corev1.ConfigMap) bool {
+			return v.Referenced(resource.Ref{Kind: "configmaps", Namespace: in.Namespace, Name: in.Name})
+		},
+		Down: func(v resource.View, in *corev1.ConfigMap) (*corev1.ConfigMap, error) {
+			out := &corev1.ConfigMap{Data: in.Data, BinaryData: in.BinaryData, Immutable: in.Immutable}
+			copyMeta(v, in, out)
+			return out, nil
+		},
+		Merge: func(existing, want *corev1.ConfigMap) {
+			existing.Data, existing.BinaryData, existing.Immutable = want.Data, want.BinaryData, want.Immutable
+		},
+	})
+}

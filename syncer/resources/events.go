@@ -1,0 +1,74 @@
+package resources
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// oldEvent is the age past which an event of the super cluster is not told any more: the tenant heard it from the
+// syncer that ran then.
+const oldEvent = 10 * time.Minute
+
+// Events records in the tenant what the super cluster reports about its objects: what the scheduler and the kubelet
+// say of a pod, what a load balancer says of a service.
+func Events() resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Event]{
+		Name:          "events",
+		GVK:           corev1.SchemeGroupVersion.WithKind("Event"),
+		New:           func() *corev1.Event { return &corev1.Event{} },
+		Origin:        resource.Super,
+		SuperOnly:     true,
+		SuperSelector: resource.Selector{Fields: "metadata.namespace!=" + metav1.NamespaceSystem},
+		Skip:          func(*corev1.Event) bool { return true }, // never replicated, only recorded
+		Up:            eventUp,
+	})
+}
+
+func eventUp(v resource.View, p resource.Pair[*corev1.Event]) ([]resource.Op, error) {
+	in := p.Super
+	if in == nil || v.Now.Sub(lastSeen(in)) > oldEvent {
+		return nil, nil
+	}
+	kind, ok := map[string]string{"Pod": "pods", "Service": "services"}[in.InvolvedObject.Kind]
+	if !ok {
+		return nil, nil
+	}
+	namespace := v.Key.Namespace
+	about := resource.Ref{Kind: kind, Namespace: namespace, Name: in.InvolvedObject.Name}
+	tenant, super := v.Get(resource.Tenant, about), v.Get(resource.Super, about)
+	if tenant == nil || super == nil || super.GetUID() != in.InvolvedObject.UID ||
+		super.GetAnnotations()[names.AnnotationUID] != string(tenant.GetUID()) {
+		return nil, nil // about an object that is not there any more
+	}
+	out := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: in.Name},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion: in.InvolvedObject.APIVersion, Kind: in.InvolvedObject.Kind, FieldPath: in.InvolvedObject.FieldPath,
+			Namespace: namespace, Name: tenant.GetName(), UID: tenant.GetUID(), ResourceVersion: tenant.GetResourceVersion(),
+		},
+		Type: in.Type, Reason: in.Reason, Message: v.ForTenant(in.Message, namespace), Action: in.Action,
+		Source: in.Source, ReportingController: in.ReportingController, ReportingInstance: in.ReportingInstance,
+		FirstTimestamp: in.FirstTimestamp, LastTimestamp: in.LastTimestamp, EventTime: in.EventTime,
+		Count: in.Count, Series: in.Series,
+	}
+	return []resource.Op{{Side: resource.Tenant, Verb: resource.Record, Object: out, Why: in.Reason}}, nil
+}
+
+func lastSeen(e *corev1.Event) time.Time {
+	seen := e.LastTimestamp.Time
+	if e.EventTime.After(seen) {
+		seen = e.EventTime.Time
+	}
+	if e.Series != nil && e.Series.LastObservedTime.After(seen) {
+		seen = e.Series.LastObservedTime.Time
+	}
+	if seen.IsZero() {
+		seen = e.CreationTimestamp.Time
+	}
+	return seen
+}

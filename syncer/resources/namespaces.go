@@ -1,0 +1,75 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// The built-in policy until a Tenant object says otherwise: the Pod Security level that the super cluster enforces on
+// every namespace of a tenant, whatever the syncer lets through.
+const (
+	podSecurityEnforce = "pod-security.kubernetes.io/enforce"
+	podSecurityLevel   = "baseline"
+)
+
+// streamRights is the name of the RoleBinding, in each super namespace, that lets vn-agent stream from its pods.
+const streamRights = "vn-agent-streams"
+
+// Namespaces makes one super namespace for each tenant namespace. Nothing of the tenant's labels and annotations goes
+// down, because in the super cluster they select policies. The super namespace goes when the tenant's is gone, and the
+// tenant empties it first.
+func Namespaces(agentNamespace string) resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Namespace]{
+		Name:              "namespaces",
+		GVK:               corev1.SchemeGroupVersion.WithKind("Namespace"),
+		Cluster:           true,
+		New:               func() *corev1.Namespace { return &corev1.Namespace{} },
+		KeepWhileDeleting: true,
+		Down: func(resource.View, *corev1.Namespace) (*corev1.Namespace, error) {
+			return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{podSecurityEnforce: podSecurityLevel}}}, nil
+		},
+		Merge: func(_, _ *corev1.Namespace) {}, // labels and annotations are all there is
+		Up: func(v resource.View, p resource.Pair[*corev1.Namespace]) ([]resource.Op, error) {
+			return grantStreams(v, p, agentNamespace), nil
+		},
+	})
+}
+
+// grantStreams gives vn-agent its rights in a super namespace.
+func grantStreams(v resource.View, p resource.Pair[*corev1.Namespace], agentNamespace string) []resource.Op {
+	if p.Tenant == nil || p.Super == nil || p.Super.DeletionTimestamp != nil || p.Super.Annotations[names.AnnotationUID] != string(p.Tenant.UID) {
+		return nil
+	}
+	if v.Get(resource.Super, resource.Ref{Kind: kindStreamRights, Namespace: p.Tenant.Name, Name: streamRights}) != nil {
+		return nil
+	}
+	return []resource.Op{{Side: resource.Super, Verb: resource.Create, Why: resource.Missing, Object: &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   p.Super.Name,
+			Name:        streamRights,
+			Labels:      map[string]string{names.LabelTenant: string(v.Tenant.ID), names.LabelManagedBy: names.Syncer},
+			Annotations: map[string]string{names.AnnotationNamespace: p.Tenant.Name, names.AnnotationUID: string(p.Tenant.UID)},
+		},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: names.VNAgentStreamsRole},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: agentNamespace, Name: names.VNAgentServiceAccount}},
+	}}}
+}
+
+const kindStreamRights = "rolebindings"
+
+// StreamRights watches the RoleBindings that Namespaces makes, so that one that is removed comes back.
+func StreamRights() resource.Kind {
+	return resource.Of(resource.Resource[*rbacv1.RoleBinding]{
+		Name:      kindStreamRights,
+		GVK:       rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
+		SuperOnly: true,
+		New:       func() *rbacv1.RoleBinding { return &rbacv1.RoleBinding{} },
+		Route: func(super *rbacv1.RoleBinding) (resource.Ref, bool) {
+			return resource.Ref{Kind: "namespaces", Name: super.Annotations[names.AnnotationNamespace]}, true
+		},
+	})
+}

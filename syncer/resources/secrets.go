@@ -1,0 +1,42 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// Secrets copies tenant secrets down while something synced refers to them. Service account token Secrets become
+// opaque ones, because the super cluster would bind the type to an account of its own.
+func Secrets() resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Secret]{
+		Name: "secrets",
+		GVK:  corev1.SchemeGroupVersion.WithKind("Secret"),
+		New:  func() *corev1.Secret { return &corev1.Secret{} },
+		Needed: func(v resource.View, in *corev1.Secret) bool {
+			return v.Referenced(resource.Ref{Kind: "secrets", Namespace: in.Namespace, Name: in.Name})
+		},
+		Down: func(v resource.View, in *corev1.Secret) (*corev1.Secret, error) {
+			out := &corev1.Secret{Data: in.Data, Immutable: in.Immutable, Type: in.Type}
+			copyMeta(v, in, out)
+			if in.Type == corev1.SecretTypeServiceAccountToken {
+				out.Type = corev1.SecretTypeOpaque
+				for _, key := range []string{corev1.ServiceAccountNameKey, corev1.ServiceAccountUIDKey} {
+					delete(out.Annotations, key)
+				}
+			}
+			return out, nil
+		},
+		Merge: func(existing, want *corev1.Secret) {
+			existing.Data, existing.Immutable = want.Data, want.Immutable
+		},
+		// Token Secrets are made by the pods they are for.
+		Route: func(super *corev1.Secret) (resource.Ref, bool) {
+			if super.Annotations[names.AnnotationTokenExpiry] == "" {
+				return resource.Ref{}, false
+			}
+			return resource.Ref{Kind: "pods", Namespace: super.Annotations[names.AnnotationNamespace], Name: super.Annotations[names.AnnotationName]}, true
+		},
+	})
+}

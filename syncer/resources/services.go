@@ -1,0 +1,237 @@
+package resources
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// Services copies tenant services down so that the cluster IP that the tenant sees is the one that works. With a range
+// of its own the tenant chooses the address and the super Service asks for it; without one the super cluster chooses
+// and the tenant Service adopts it.
+func Services() resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Service]{
+		Name:          "services",
+		GVK:           corev1.SchemeGroupVersion.WithKind("Service"),
+		New:           func() *corev1.Service { return &corev1.Service{} },
+		ChangesMatter: true,
+		Down:          serviceDown,
+		Merge:         serviceMerge,
+		Up:            serviceUp,
+		Refused:       serviceRefused,
+	})
+}
+
+func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
+	if in.Annotations[names.AnnotationReaddress] != "" {
+		return nil, resource.Waiting(time.Second, "the service to get its new address")
+	}
+	if len(in.Spec.ExternalIPs) > 0 {
+		return nil, resource.Rejected("ExternalIPs", "spec.externalIPs is not allowed: it would take traffic for addresses of others; use a Service of type LoadBalancer")
+	}
+	out := &corev1.Service{Spec: corev1.ServiceSpec{
+		Type:                          in.Spec.Type,
+		Selector:                      in.Spec.Selector,
+		Ports:                         withoutNodePorts(in.Spec.Ports),
+		SessionAffinity:               in.Spec.SessionAffinity,
+		SessionAffinityConfig:         in.Spec.SessionAffinityConfig,
+		PublishNotReadyAddresses:      in.Spec.PublishNotReadyAddresses,
+		ExternalName:                  in.Spec.ExternalName,
+		ExternalTrafficPolicy:         in.Spec.ExternalTrafficPolicy,
+		InternalTrafficPolicy:         in.Spec.InternalTrafficPolicy,
+		TrafficDistribution:           in.Spec.TrafficDistribution,
+		AllocateLoadBalancerNodePorts: in.Spec.AllocateLoadBalancerNodePorts,
+		LoadBalancerSourceRanges:      in.Spec.LoadBalancerSourceRanges,
+	}}
+	copyMeta(v, in, out)
+	switch {
+	case in.Spec.Type == corev1.ServiceTypeExternalName:
+	case in.Spec.ClusterIP == corev1.ClusterIPNone:
+		out.Spec.ClusterIP, out.Spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
+		out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
+	case v.Tenant.ServiceCIDR != "" && inRange(v.Tenant.ServiceCIDR, in.Spec.ClusterIP):
+		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
+		out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
+	}
+	return out, nil
+}
+
+// inRange says whether a cluster IP lies in a range.
+func inRange(cidr, ip string) bool {
+	prefix, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(ip)
+	return err == nil && prefix.Contains(addr)
+}
+
+// withoutNodePorts leaves the choice of node ports to the super cluster: its ports are shared by all tenants.
+func withoutNodePorts(in []corev1.ServicePort) []corev1.ServicePort {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].NodePort = 0
+	}
+	return out
+}
+
+// serviceMerge keeps what the super cluster allocated, where it still fits.
+func serviceMerge(existing, want *corev1.Service) {
+	had := existing.Spec
+	existing.Spec = *want.Spec.DeepCopy()
+	existing.Spec.HealthCheckNodePort = had.HealthCheckNodePort
+	existing.Spec.LoadBalancerClass, existing.Spec.LoadBalancerIP = had.LoadBalancerClass, had.LoadBalancerIP //nolint:staticcheck // kept as the super cluster has it
+	if want.Spec.Type != corev1.ServiceTypeExternalName && had.Type != corev1.ServiceTypeExternalName {
+		if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
+			existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
+		}
+		if len(want.Spec.IPFamilies) == 0 {
+			existing.Spec.IPFamilies, existing.Spec.IPFamilyPolicy = had.IPFamilies, had.IPFamilyPolicy
+		}
+	}
+	if want.Spec.Type == corev1.ServiceTypeNodePort || want.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		for i := range existing.Spec.Ports {
+			existing.Spec.Ports[i].NodePort = nodePortOf(had.Ports, existing.Spec.Ports[i])
+		}
+	}
+}
+
+// nodePortOf finds the node port that was allocated for a port.
+func nodePortOf(ports []corev1.ServicePort, like corev1.ServicePort) int32 {
+	for _, p := range ports {
+		if p.Port == like.Port && p.Protocol == like.Protocol {
+			return p.NodePort
+		}
+	}
+	return 0
+}
+
+// serviceUp brings back the status, the node ports and, where the super cluster chose it, the cluster IP.
+func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op, error) {
+	tenant, super := p.Tenant, p.Super
+	if tenant != nil && tenant.Annotations[names.AnnotationReaddress] != "" {
+		return finishReaddress(tenant)
+	}
+	if tenant == nil || super == nil || tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil {
+		return nil, nil
+	}
+	var ops []resource.Op
+	if adopt := v.Tenant.ServiceCIDR == "" && hasClusterIP(tenant) && hasClusterIP(super) && tenant.Spec.ClusterIP != super.Spec.ClusterIP; adopt {
+		readdress, err := readdressOps(tenant, super.Spec.ClusterIP)
+		return readdress, err
+	}
+	if tenant.Spec.Type == super.Spec.Type {
+		spec := tenant.DeepCopy()
+		for i := range spec.Spec.Ports {
+			if port := nodePortOf(super.Spec.Ports, spec.Spec.Ports[i]); port != 0 {
+				spec.Spec.Ports[i].NodePort = port
+			}
+		}
+		patch, err := resource.Diff(tenant, spec, resource.Guarded)
+		if err != nil {
+			return nil, err
+		}
+		if patch != nil {
+			ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.Patch, Object: tenant, Patch: patch, Why: resource.Status})
+		}
+	}
+	status := tenant.DeepCopy()
+	status.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy()
+	patch, err := resource.Diff(tenant, status, resource.SameObject)
+	if err != nil {
+		return nil, err
+	}
+	if patch != nil {
+		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: tenant, Patch: patch, Why: resource.Status})
+	}
+	return ops, nil
+}
+
+func hasClusterIP(s *corev1.Service) bool {
+	return s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
+}
+
+// readdressOps gives a tenant Service another cluster IP without replacing it: the API server releases the address of a
+// Service that becomes an ExternalName, and hands out the asked-for one, or any, when it becomes what it was again. What
+// it was is noted on the Service, so that a syncer that is interrupted in between finishes later.
+func readdressOps(tenant *corev1.Service, ip string) ([]resource.Op, error) {
+	after := tenant.DeepCopy()
+	after.Spec.ClusterIP, after.Spec.ClusterIPs = ip, nil
+	if ip != "" {
+		after.Spec.ClusterIPs = []string{ip}
+	}
+	after.Spec.Ports = withoutNodePorts(tenant.Spec.Ports)
+	after.Spec.HealthCheckNodePort = 0
+	note, err := json.Marshal(after.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the spec of service %s/%s: %w", tenant.Namespace, tenant.Name, err)
+	}
+	between := tenant.DeepCopy()
+	between.Spec = corev1.ServiceSpec{
+		Type:            corev1.ServiceTypeExternalName,
+		ExternalName:    "being.readdressed.invalid",
+		Selector:        tenant.Spec.Selector,
+		Ports:           after.Spec.Ports,
+		SessionAffinity: tenant.Spec.SessionAffinity, SessionAffinityConfig: tenant.Spec.SessionAffinityConfig,
+		PublishNotReadyAddresses: tenant.Spec.PublishNotReadyAddresses,
+	}
+	if between.Annotations == nil {
+		between.Annotations = map[string]string{}
+	}
+	between.Annotations[names.AnnotationReaddress] = string(note)
+	release, err := resource.Diff(tenant, between, resource.Guarded)
+	if err != nil {
+		return nil, err
+	}
+	restore, err := finishReaddress(between)
+	if err != nil {
+		return nil, err
+	}
+	return append([]resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: tenant, Patch: release, Why: resource.Readdressed}}, restore...), nil
+}
+
+// finishReaddress makes a Service that is being readdressed what it was again.
+func finishReaddress(between *corev1.Service) ([]resource.Op, error) {
+	after := between.DeepCopy()
+	delete(after.Annotations, names.AnnotationReaddress)
+	after.Spec = corev1.ServiceSpec{}
+	if err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &after.Spec); err != nil {
+		return nil, resource.Rejected("Readdressing", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
+	}
+	restore, err := resource.Diff(between, after, resource.SameObject)
+	if err != nil {
+		return nil, err
+	}
+	return []resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: between, Patch: restore, Why: resource.Readdressed}}, nil
+}
+
+// serviceRefused gives the tenant Service another address when the super cluster has handed the wanted one to somebody
+// else, as it may with any address of any range; and replaces a super Service whose address cannot be changed.
+func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message string) []resource.Op {
+	if p.Tenant == nil || !hasClusterIP(p.Tenant) {
+		return nil
+	}
+	if p.Super != nil {
+		if p.Super.Spec.ClusterIP == p.Tenant.Spec.ClusterIP || !strings.Contains(message, "clusterIP") {
+			return nil
+		}
+		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Replaced}}
+	}
+	if v.Tenant.ServiceCIDR == "" || !strings.Contains(message, "provided IP is already allocated") {
+		return nil
+	}
+	ops, err := readdressOps(p.Tenant, "")
+	if err != nil {
+		return nil
+	}
+	return append(ops, resource.Tell(v, p.Tenant, corev1.SchemeGroupVersion.WithKind("Service"), corev1.EventTypeNormal, "ClusterIPChanged",
+		"The cluster IP "+p.Tenant.Spec.ClusterIP+" is in use elsewhere; the service gets another one"))
+}

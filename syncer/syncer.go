@@ -1,0 +1,82 @@
+// Package syncer composes the syncer: it follows VirtualClusters, keeps the engine connected to their control planes,
+// and reports the state of each connection as a condition. Everything that happens to objects is package engine's
+// business. Called by cmd/vc-syncer and by the two-world tests.
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
+	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
+)
+
+// Options of the syncer.
+type Options struct {
+	// AgentNamespace is the namespace of vn-agent's service account.
+	AgentNamespace string
+	// Inside says that the syncer runs in the super cluster, where tenants are reached by the addresses of Services.
+	Inside bool
+	// Workers per kind.
+	Workers int
+	// Timeout of every call to an API server, Probe and Patrol intervals; zero for the defaults of the engine.
+	Timeout, Probe, Patrol time.Duration
+	// Brake of deletions.
+	Brake engine.BrakeOptions
+	// Registerer receives the metrics.
+	Registerer prometheus.Registerer
+}
+
+// movesBuffer is how many changes of state wait for the controller before the tenant that reports one more waits too.
+const movesBuffer = 1024
+
+// Setup adds the syncer to a manager. It works once the manager is started and leads; the context is that of the
+// process.
+func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
+	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
+	follower := newFollower(mgr, o.Inside)
+	e, err := engine.New(ctx, engine.Options{
+		Kinds: resources.All(resources.Options{AgentNamespace: o.AgentNamespace}),
+		Super: mgr.GetConfig(), Workers: o.Workers,
+		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
+		Brake: o.Brake, Registerer: o.Registerer,
+		Moved: func(id names.TenantID, _ tenants.State, _ string) {
+			if vc, ok := follower.virtualCluster(id); ok {
+				moves <- event.TypedGenericEvent[types.NamespacedName]{Object: vc}
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("creating the engine: %w", err)
+	}
+	follower.engine = e
+	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {
+		return fmt.Errorf("adding the engine to the manager: %w", err)
+	}
+	enqueue := handler.TypedFuncs[types.NamespacedName, ctrl.Request]{
+		GenericFunc: func(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q queue) {
+			q.Add(ctrl.Request{NamespacedName: e.Object})
+		},
+	}
+	err = ctrl.NewControllerManagedBy(mgr).
+		Named("virtualcluster-follower").
+		For(&tenancyv1alpha1.VirtualCluster{}).
+		WatchesRawSource(source.TypedChannel(moves, enqueue)).
+		Complete(follower)
+	if err != nil {
+		return fmt.Errorf("creating the controller of VirtualClusters: %w", err)
+	}
+	return nil
+}
