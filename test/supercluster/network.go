@@ -99,6 +99,17 @@ func (c *Cluster) ensureNodeNetwork(ctx context.Context, n node) error {
 	if err := ensureNetns(ctx, n.netns); err != nil {
 		return err
 	}
+	if _, err := run(ctx, "ip", "-n", n.netns, "link", "show", "eth0"); err != nil {
+		// A new namespace: what ran in an old one is cut off, and so is the other end of its cable.
+		if err := killCgroup(ctx, n.cgroup); err != nil {
+			return err
+		}
+		if _, err := run(ctx, "ip", "-n", cp, "link", "show", n.links); err == nil {
+			if err := ipBatch(ctx, "-n "+cp+" link delete "+n.links); err != nil {
+				return err
+			}
+		}
+	}
 	if err := ensureLink(ctx, cp, n.links, "type", "veth", "peer", "name", "eth0", "netns", n.netns); err != nil {
 		return err
 	}

@@ -287,20 +287,37 @@ func ignoreGone(err error) error {
 }
 
 // killAll ends every process of the cluster: those that carry the mark and those in its cgroups (containers do not carry
-// it). It repeats until none is left, because processes fork while we look.
+// it).
 func (c *Cluster) killAll(ctx context.Context) (int, error) {
-	killed := map[int]bool{}
-	err := poll(ctx, 30*time.Second, func(context.Context) error {
+	return kill(ctx, func() ([]int, error) {
 		procs, err := marked("/proc", c.Name)
 		if err != nil {
-			return fatal{err}
+			return nil, err
 		}
 		pids, err := cgroupProcesses(c.cgroupName())
 		if err != nil {
-			return fatal{err}
+			return nil, err
 		}
 		for _, p := range procs {
 			pids = append(pids, p.PID)
+		}
+		return pids, nil
+	})
+}
+
+// killCgroup ends every process in a cgroup and below.
+func killCgroup(ctx context.Context, name string) error {
+	_, err := kill(ctx, func() ([]int, error) { return cgroupProcesses(name) })
+	return err
+}
+
+// kill ends what list returns and repeats until that is nothing, because processes fork while we look.
+func kill(ctx context.Context, list func() ([]int, error)) (int, error) {
+	killed := map[int]bool{}
+	err := poll(ctx, 30*time.Second, func(context.Context) error {
+		pids, err := list()
+		if err != nil {
+			return fatal{err}
 		}
 		left := 0
 		for _, pid := range pids {

@@ -54,22 +54,37 @@ func (c *Cluster) Up(ctx context.Context) error {
 
 // lock keeps a second run for the same cluster out.
 func (c *Cluster) lock() (func(), error) {
-	if err := os.MkdirAll(c.runDir(), 0o755); err != nil {
-		return nil, fmt.Errorf("creating %s: %w", c.runDir(), err)
+	for {
+		if err := os.MkdirAll(c.runDir(), 0o755); err != nil {
+			return nil, fmt.Errorf("creating %s: %w", c.runDir(), err)
+		}
+		f, err := lockFile(c.runDir())
+		if err != nil {
+			return nil, err
+		}
+		locked, err := f.Stat()
+		if err != nil {
+			return nil, fmt.Errorf("looking at the lock: %w", err)
+		}
+		// Down removes the folder: who waited for it then holds something that is gone.
+		if current, err := os.Stat(c.runDir()); err == nil && os.SameFile(locked, current) {
+			return func() { _ = f.Close() }, nil
+		}
+		_ = f.Close()
 	}
-	return lockFile(filepath.Join(c.runDir(), "lock"))
 }
 
-// lockFile waits for the exclusive use of a file. The kernel releases it when the process ends, however it ends.
-func lockFile(path string) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
+// lockFile waits for the exclusive use of a file or folder. The kernel releases it when it is closed or the process ends,
+// however it ends.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("taking the lock: %w", err)
+		return nil, errors.Join(fmt.Errorf("taking the lock: %w", err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil
+	return f, nil
 }
 
 // checkMachine reports everything that is missing at once.
@@ -110,11 +125,12 @@ func (c *Cluster) claim(ctx context.Context) error {
 		if entries, err := os.ReadDir(c.Dir); err == nil && len(entries) > 0 {
 			return fmt.Errorf("%s is not empty and holds no cluster", c.Dir)
 		}
-		release, err := lockFile("/run/supercluster.lock")
+		// One cluster at a time chooses; the folder serves as lock because it is always there.
+		machine, err := lockFile("/run")
 		if err != nil {
 			return err
 		}
-		defer release()
+		defer machine.Close()
 		used, err := usedSubnets(ctx)
 		if err != nil {
 			return err
