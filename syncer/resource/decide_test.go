@@ -1,0 +1,283 @@
+package resource_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+const tenantID = names.TenantID("tenants-acme-aaaaaaaaaaaaa")
+
+func key() resource.Key { return resource.Key{Tenant: tenantID, Namespace: "shop", Name: "conf"} }
+
+// configMaps is the simplest kind.
+func configMaps() *resource.Resource[*corev1.ConfigMap] {
+	return &resource.Resource[*corev1.ConfigMap]{
+		Name: "configmaps",
+		GVK:  corev1.SchemeGroupVersion.WithKind("ConfigMap"),
+		New:  func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
+		Down: func(_ resource.View, in *corev1.ConfigMap) (*corev1.ConfigMap, error) {
+			return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Labels: in.Labels, Annotations: in.Annotations}, Data: in.Data}, nil
+		},
+		Merge: func(existing, want *corev1.ConfigMap) { existing.Data = want.Data },
+	}
+}
+
+// view has the super namespace of shop, made for the tenant namespace with UID ns.
+func view(edit ...func(super *corev1.Namespace)) resource.View {
+	super := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:        names.SuperNamespace(tenantID, "shop"),
+		Labels:      map[string]string{names.LabelTenant: string(tenantID)},
+		Annotations: map[string]string{names.AnnotationNamespace: "shop", names.AnnotationUID: "ns"},
+	}}
+	for _, f := range edit {
+		f(super)
+	}
+	tenant := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "ns"}}
+	return resource.View{
+		Tenant: resource.Facts{ID: tenantID},
+		Get: func(side resource.Side, ref resource.Ref) resource.Object {
+			switch {
+			case ref != (resource.Ref{Kind: "namespaces", Name: "shop"}):
+				return nil
+			case side == resource.Super:
+				return super
+			default:
+				return tenant
+			}
+		},
+		Referenced:  func(resource.Ref) bool { return true },
+		NodeAddress: func(string) bool { return false },
+	}
+}
+
+func inTenant(edit ...func(*corev1.ConfigMap)) *corev1.ConfigMap {
+	c := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "conf", UID: "new", ResourceVersion: "5", Labels: map[string]string{"app": "shop"}},
+		Data:       map[string]string{"a": "1"},
+	}
+	for _, f := range edit {
+		f(c)
+	}
+	return c
+}
+
+func inSuper(edit ...func(*corev1.ConfigMap)) *corev1.ConfigMap {
+	c := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: names.SuperNamespace(tenantID, "shop"), Name: "conf", UID: "super", ResourceVersion: "7",
+			Labels:      map[string]string{"app": "shop", names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer},
+			Annotations: map[string]string{names.AnnotationNamespace: "shop", names.AnnotationUID: "new", names.AnnotationKeys: "l:app"},
+		},
+		Data: map[string]string{"a": "1"},
+	}
+	for _, f := range edit {
+		f(c)
+	}
+	return c
+}
+
+func deleting(c *corev1.ConfigMap) {
+	now, grace := metav1.Now(), int64(7)
+	c.DeletionTimestamp, c.DeletionGracePeriodSeconds = &now, &grace
+}
+
+func older(c *corev1.ConfigMap)   { c.Annotations[names.AnnotationUID] = "old" }
+func notOurs(c *corev1.ConfigMap) { delete(c.Annotations, names.AnnotationUID) }
+func othersTenant(c *corev1.ConfigMap) {
+	c.Labels[names.LabelTenant] = "somebody-else"
+}
+
+type step struct {
+	Verb   resource.Verb
+	Side   resource.Side
+	Why    string
+	Absent bool
+}
+
+func TestDecideMatrix(t *testing.T) {
+	type args struct {
+		tenant, super *corev1.ConfigMap
+	}
+	for name, tc := range map[string]struct {
+		reason string
+		args   args
+		want   []step
+		reject string
+	}{
+		"Nothing":                          {"nothing to do", args{nil, nil}, nil, ""},
+		"TenantOnly":                       {"a replica is missing", args{inTenant(), nil}, []step{{Verb: resource.Create, Side: resource.Super, Why: resource.Missing}}, ""},
+		"InSync":                           {"merging changes nothing", args{inTenant(), inSuper()}, nil, ""},
+		"Drifted":                          {"data differs", args{inTenant(), inSuper(func(c *corev1.ConfigMap) { c.Data["a"] = "2" })}, []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Drifted}}, ""},
+		"OlderUID":                         {"the tenant object was created again", args{inTenant(), inSuper(older)}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Replaced}}, ""},
+		"NotOurs":                          {"what is not ours is never written", args{inTenant(), inSuper(notOurs)}, nil, "NameTaken"},
+		"AnotherTenants":                   {"what is another tenant's is never written", args{inTenant(), inSuper(othersTenant)}, nil, "NameTaken"},
+		"SuperDeleting":                    {"wait for the end", args{inTenant(), inSuper(deleting)}, nil, ""},
+		"SuperDeletingOlder":               {"wait for the end", args{inTenant(), inSuper(deleting, older)}, nil, ""},
+		"SuperDeletingNotOurs":             {"never ours", args{inTenant(), inSuper(deleting, notOurs)}, nil, "NameTaken"},
+		"TenantDeleting":                   {"delete with it", args{inTenant(deleting), inSuper()}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Deleted}}, ""},
+		"TenantDeletingOlder":              {"ours all the same", args{inTenant(deleting), inSuper(older)}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Deleted}}, ""},
+		"TenantDeletingNotOurs":            {"never delete what is not ours", args{inTenant(deleting), inSuper(notOurs)}, nil, "NameTaken"},
+		"TenantDeletingNoReplica":          {"do not create", args{inTenant(deleting), nil}, nil, ""},
+		"TenantDeletingSuperDeleting":      {"once is enough", args{inTenant(deleting), inSuper(deleting)}, nil, ""},
+		"TenantDeletingSuperDeletingOlder": {"once is enough", args{inTenant(deleting), inSuper(deleting, older)}, nil, ""},
+		"SuperOnly":                        {"orphaned", args{nil, inSuper()}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Orphaned, Absent: true}}, ""},
+		"SuperOnlyOlder":                   {"orphaned", args{nil, inSuper(older)}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Orphaned, Absent: true}}, ""},
+		"SuperOnlyNotOurs":                 {"never delete what is not ours", args{nil, inSuper(notOurs)}, nil, ""},
+		"SuperOnlyAnotherTenants":          {"never delete what is another's", args{nil, inSuper(othersTenant)}, nil, ""},
+		"SuperOnlyDeleting":                {"it goes already", args{nil, inSuper(deleting)}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := []*corev1.ConfigMap{tc.args.tenant.DeepCopy(), tc.args.super.DeepCopy()}
+			ops, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.args.tenant, Super: tc.args.super})
+			var got []step
+			for _, op := range ops {
+				got = append(got, step{op.Verb, op.Side, op.Why, op.Absent})
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s: -want +got\n%s", tc.reason, diff)
+			}
+			reject, _ := resource.AsReject(err)
+			if (tc.reject != "") != (reject != nil) || (reject != nil && reject.Reason != tc.reject) {
+				t.Errorf("%s: error is %v, want reason %q", tc.reason, err, tc.reject)
+			}
+			if diff := cmp.Diff(before, []*corev1.ConfigMap{tc.args.tenant, tc.args.super}); diff != "" {
+				t.Errorf("the inputs were changed: %s", diff)
+			}
+		})
+	}
+}
+
+// Attack M-01: nothing that a tenant writes under a reserved key survives.
+func TestDecideStampsOwnershipLast(t *testing.T) {
+	forged := inTenant(func(c *corev1.ConfigMap) {
+		c.Labels[names.LabelTenant] = "victim"
+		c.Annotations = map[string]string{names.AnnotationNamespace: "kube-system", names.AnnotationUID: "forged", names.Prefix + "other": "x", "fine": "y"}
+	})
+	ops, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: forged})
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("got %v, %v", ops, err)
+	}
+	got := ops[0].Object
+	if diff := cmp.Diff(map[string]string{"app": "shop", names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer}, got.GetLabels()); diff != "" {
+		t.Errorf("labels: -want +got\n%s", diff)
+	}
+	want := map[string]string{"fine": "y", names.AnnotationNamespace: "shop", names.AnnotationUID: "new", names.AnnotationKeys: "a:fine,l:app"}
+	if diff := cmp.Diff(want, got.GetAnnotations()); diff != "" {
+		t.Errorf("annotations: -want +got\n%s", diff)
+	}
+	if got.GetNamespace() != names.SuperNamespace(tenantID, "shop") {
+		t.Errorf("namespace is %s", got.GetNamespace())
+	}
+}
+
+// Invariant 2 of the name mapping: the super namespace must prove to be the one made for this tenant namespace.
+func TestDecideWritesOnlyIntoItsOwnNamespace(t *testing.T) {
+	for name, edit := range map[string]func(*corev1.Namespace){
+		"AnotherTenants":   func(n *corev1.Namespace) { n.Labels[names.LabelTenant] = "victim" },
+		"AnotherNamespace": func(n *corev1.Namespace) { n.Annotations[names.AnnotationNamespace] = "other" },
+		"OlderUID":         func(n *corev1.Namespace) { n.Annotations[names.AnnotationUID] = "old" },
+		"Deleting":         func(n *corev1.Namespace) { now := metav1.Now(); n.DeletionTimestamp = &now },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := configMaps().Decide(view(edit), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant()})
+			if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+				t.Errorf("got %v, %v; want to wait", ops, err)
+			}
+		})
+	}
+}
+
+func TestPatchRemovesOnlyWhatWeSet(t *testing.T) {
+	super := inSuper(func(c *corev1.ConfigMap) {
+		c.Labels["removed-by-tenant"] = "x"
+		c.Annotations["somebody-elses"] = "kept"
+		c.Annotations[names.AnnotationKeys] = "l:app,l:removed-by-tenant"
+		c.Data = map[string]string{"a": "1", "gone": "x"}
+	})
+	ops, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(), Super: super})
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("got %v, %v", ops, err)
+	}
+	var body struct {
+		Metadata struct{ UID, ResourceVersion string }
+	}
+	if err := json.Unmarshal(ops[0].Patch, &body); err != nil {
+		t.Fatal(err)
+	}
+	if body.Metadata.UID != "super" || body.Metadata.ResourceVersion != "7" {
+		t.Errorf("patch %s carries no preconditions", ops[0].Patch)
+	}
+	after := apply(t, super, ops[0].Patch)
+	if diff := cmp.Diff(inSuper(func(c *corev1.ConfigMap) { c.Annotations["somebody-elses"] = "kept" }), after); diff != "" {
+		t.Errorf("after the patch: -want +got\n%s", diff)
+	}
+	again, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(), Super: after})
+	if err != nil || len(again) > 0 {
+		t.Errorf("deciding again gives %v, %v; want nothing", again, err)
+	}
+}
+
+func apply(t *testing.T, o *corev1.ConfigMap, patch []byte) *corev1.ConfigMap {
+	t.Helper()
+	before, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := strategicpatch.StrategicMergePatch(before, patch, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := &corev1.ConfigMap{}
+	if err := json.Unmarshal(raw, after); err != nil {
+		t.Fatal(err)
+	}
+	return after
+}
+
+func TestNotNeededIsDeleted(t *testing.T) {
+	r := configMaps()
+	r.Needed = func(resource.View, *corev1.ConfigMap) bool { return false }
+	ops, err := r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(), Super: inSuper()})
+	if err != nil || len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Why != resource.Unwanted || ops[0].Absent {
+		t.Errorf("got %+v, %v", ops, err)
+	}
+	if ops, err = r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant()}); err != nil || len(ops) > 0 {
+		t.Errorf("without a replica: got %+v, %v", ops, err)
+	}
+}
+
+func TestDeleteCarriesTheGracePeriodOfTheTenant(t *testing.T) {
+	ops, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(deleting), Super: inSuper()})
+	if err != nil || len(ops) != 1 || ops[0].Grace == nil || *ops[0].Grace != 7 {
+		t.Errorf("got %+v, %v", ops, err)
+	}
+}
+
+func TestErrorsAreRecognisedWhenWrapped(t *testing.T) {
+	wait := errors.Join(resource.Waiting(time.Second, "x"))
+	if _, ok := resource.AsWait(wait); !ok {
+		t.Error("a wrapped Wait is not recognised")
+	}
+	reject := errors.Join(resource.Rejected("No", "because"))
+	if r, ok := resource.AsReject(reject); !ok || r.Reason != "No" || r.Message != "because" {
+		t.Error("a wrapped Reject is not recognised")
+	}
+}
+
+func TestForTenantHidesSuperNames(t *testing.T) {
+	v := view()
+	text := "configmap " + names.SuperRootCAConfigMap + " not found in " + names.SuperNamespace(tenantID, "shop")
+	if got, want := v.ForTenant(text, "shop"), "configmap kube-root-ca.crt not found in shop"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
