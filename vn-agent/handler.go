@@ -72,7 +72,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, "", &RequestError{Code: http.StatusUnauthorized, Message: "Unauthorized"})
 		return
 	}
-	call, err := ParseCall(r.Method, r.URL.Path)
+	// Names need no escaping, so an escaped path is none of ours.
+	call, err := ParseCall(r.Method, r.URL.EscapedPath())
 	if err != nil {
 		h.refuse(w, "", err)
 		return

@@ -30,11 +30,8 @@ const (
 	addressRetry = 2 * time.Second
 )
 
-// ServingOrganization is the organization of vn-agents' serving certificates; ServingName is their common name.
-const ServingOrganization = "system:vn-agents"
-
-// ServingName returns the common name of the serving certificate of the vn-agent on a node.
-func ServingName(nodeName string) string { return "system:vn-agent:" + nodeName }
+// servingOrganization is the organization of vn-agents' serving certificates.
+const servingOrganization = "system:vn-agents"
 
 // requestServing starts asking for a serving certificate by CertificateSigningRequests and returns how to get the current
 // one, nil until the first was issued. The key never leaves the process. It stops when the context ends.
@@ -90,7 +87,7 @@ func readTemplate(ctx context.Context, super kubernetes.Interface, nodeName stri
 // requestTemplate returns what a serving certificate says.
 func requestTemplate(nodeName string, addresses []corev1.NodeAddress) (*x509.CertificateRequest, error) {
 	request := &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: ServingName(nodeName), Organization: []string{ServingOrganization}},
+		Subject: pkix.Name{CommonName: names.VNAgentCommonNamePrefix + nodeName, Organization: []string{servingOrganization}},
 	}
 	for _, address := range addresses {
 		switch address.Type {
