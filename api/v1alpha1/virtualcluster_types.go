@@ -214,6 +214,9 @@ type VirtualClusterStatus struct {
 	// Reason is the machine-readable cause of the phase.
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// ClusterVersionName is the ClusterVersion that is run. It stays when another one becomes the default.
+	// +optional
+	ClusterVersionName string `json:"clusterVersionName,omitempty"`
 	// Version is the Kubernetes version that the control plane reports.
 	// +optional
 	Version string `json:"version,omitempty"`

@@ -68,6 +68,46 @@ func Reason(err error) string {
 	}
 }
 
+// Classify returns the part of an error, which may be several joined together, that decides what happens next: a plain
+// error before a Stall before a Wait, and the first of each.
+func Classify(err error) error {
+	var stall, wait error
+	for _, part := range flatten(err) {
+		switch {
+		case errors.As(part, new(*Stall)):
+			stall = first(stall, part)
+		case errors.As(part, new(*Wait)):
+			wait = first(wait, part)
+		default:
+			return part
+		}
+	}
+	return first(stall, wait)
+}
+
+func first(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// flatten returns the errors that were joined.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // Only the outermost error can be a list.
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, part := range joined.Unwrap() {
+		all = append(all, flatten(part)...)
+	}
+	return all
+}
+
 // Stable returns the error without what changes from one attempt to the next, such as the local port of a connection,
 // so that a condition made from it does not flap.
 func Stable(err error) error {

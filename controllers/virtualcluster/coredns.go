@@ -1,0 +1,157 @@
+package virtualcluster
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"text/template"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+const (
+	// defaultCoreDNSImage is the image of CoreDNS when the ClusterVersion names none.
+	defaultCoreDNSImage = "registry.k8s.io/coredns/coredns:v1.14.6"
+	coreDNSName         = "coredns"
+	// reasonCoreDNSRejected is the reason when the tenant does not accept CoreDNS.
+	reasonCoreDNSRejected = "Rejected"
+)
+
+// coreDNSManifests are upstream's, except that CoreDNS listens on a port that needs no privilege.
+//
+//go:embed coredns.yaml
+var coreDNSManifests string
+
+// coreDNSValues is what differs between tenants.
+type coreDNSValues struct {
+	Domain, Image, Address string
+}
+
+// installCoreDNS puts stock CoreDNS into the tenant's kube-system namespace. It is applied again when what is wanted
+// changed or when it is gone, but not otherwise: the tenant is free to change it.
+func (r *Reconciler) installCoreDNS(ctx context.Context, tenant *provision.Tenant) (string, error) {
+	if !wantsCoreDNS(tenant.VirtualCluster) {
+		return "is not asked for", nil
+	}
+	objects, digest, err := renderCoreDNS(coreDNSValuesOf(tenant))
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tenantTimeout)
+	defer cancel()
+	connection, err := r.connect(ctx, tenant)
+	if err != nil {
+		return "", err
+	}
+	defer connection.Close()
+	c, err := connection.Client(tenantScheme(), tenantMapper())
+	if err != nil {
+		return "", fmt.Errorf("making a client for the tenant: %w", err)
+	}
+
+	const done = "CoreDNS is installed in the namespace kube-system of the tenant"
+	current := &appsv1.Deployment{}
+	err = c.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: coreDNSName}, current)
+	if err == nil && current.Annotations[names.AnnotationDigest] == digest {
+		return done, nil
+	}
+	if client.IgnoreNotFound(err) != nil {
+		return "", unreachable(tenant, err)
+	}
+	for _, object := range objects {
+		err := writeCoreDNS(ctx, c, object)
+		if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+			return "", &progress.Stall{
+				Reason:  reasonCoreDNSRejected,
+				Message: fmt.Sprintf("the tenant does not accept %s %s of CoreDNS: %v", object.GetKind(), object.GetName(), err),
+			}
+		}
+		if err != nil {
+			return "", unreachable(tenant, err)
+		}
+	}
+	return done, nil
+}
+
+// writeCoreDNS applies one object. The configuration belongs to the tenant once it is there.
+func writeCoreDNS(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
+	if object.GetKind() == "ConfigMap" {
+		err := c.Get(ctx, client.ObjectKeyFromObject(object), &corev1.ConfigMap{})
+		if !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(names.Manager), client.ForceOwnership)
+}
+
+// wantsCoreDNS says whether CoreDNS is to be installed: by default only into control planes that we made.
+func wantsCoreDNS(vc *v1alpha1.VirtualCluster) bool {
+	if enabled := vc.Spec.CoreDNS.Enabled; enabled != nil {
+		return *enabled
+	}
+	return controlPlaneType(vc) != v1alpha1.External
+}
+
+// coreDNSValuesOf returns what the tenant's CoreDNS is rendered from. Its Service has a well-known address in a range of
+// the tenant's own; in a shared one, the super cluster's DNS has that.
+func coreDNSValuesOf(tenant *provision.Tenant) coreDNSValues {
+	values := coreDNSValues{
+		Domain: cmp.Or(tenant.VirtualCluster.Spec.ClusterDomain, "cluster.local"),
+		Image:  defaultCoreDNSImage,
+	}
+	if tenant.Version != nil && tenant.Version.Spec.CoreDNS != nil && tenant.Version.Spec.CoreDNS.Image != "" {
+		values.Image = tenant.Version.Spec.CoreDNS.Image
+	}
+	if tenant.VirtualCluster.Status.ServiceCIDR != "" {
+		values.Address = servicecidr.DNS(tenant.ServiceRange).String()
+	}
+	return values
+}
+
+// renderCoreDNS returns the objects of CoreDNS, the Deployment carrying a digest of them all, and the digest. The
+// Deployment is last, so that the digest says that everything was applied.
+func renderCoreDNS(values coreDNSValues) ([]*unstructured.Unstructured, string, error) {
+	manifests, err := template.New(coreDNSName).Option("missingkey=error").Parse(coreDNSManifests)
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the manifests of CoreDNS: %w", err)
+	}
+	var rendered bytes.Buffer
+	if err := manifests.Execute(&rendered, values); err != nil {
+		return nil, "", fmt.Errorf("rendering the manifests of CoreDNS: %w", err)
+	}
+	sum := sha256.Sum256(rendered.Bytes())
+	digest := hex.EncodeToString(sum[:8])
+
+	var objects []*unstructured.Unstructured
+	decoder := utilyaml.NewYAMLOrJSONDecoder(&rendered, 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		if err := decoder.Decode(&object.Object); err == io.EOF { //nolint:errorlint // The decoder returns it as it is.
+			break
+		} else if err != nil {
+			return nil, "", fmt.Errorf("reading the manifests of CoreDNS: %w", err)
+		}
+		if object.GetKind() == "Deployment" {
+			object.SetAnnotations(map[string]string{names.AnnotationDigest: digest})
+		}
+		objects = append(objects, object)
+	}
+	return objects, digest, nil
+}
