@@ -34,6 +34,7 @@ func startProcess(log, binary string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", filepath.Base(binary), err)
 	}
+	//nolint:noctx // it outlives the context of its start; Stop ends it
 	p := &process{cmd: exec.Command(binary, args...), log: log, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = childAttributes()
@@ -127,10 +128,10 @@ func (p *process) tail() string {
 
 // freePort returns a port of the loopback interface that nobody listens on. It is below the range from which the
 // kernel takes ports for outgoing connections, so that a server can have it again after a restart.
-func freePort() (int, error) {
+func freePort(ctx context.Context) (int, error) {
 	for range 100 {
 		port := 12000 + rand.IntN(18000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
@@ -172,6 +173,7 @@ type cleaner struct {
 
 func startCleaner(dir string) (*cleaner, error) {
 	// It reads until we close the pipe or die. Servers that die with us may still be writing, hence the second attempt.
+	//nolint:noctx // it must outlive us
 	cmd := exec.Command("/bin/sh", "-c", `read -r _; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }`, "sh", dir)
 	// A session of its own: an interrupt typed at the terminal must not end it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -84,7 +84,7 @@ func (w *World) create(ctx context.Context) error {
 		}
 	}
 	for {
-		w.port, err = freePort()
+		w.port, err = freePort(ctx)
 		if err != nil {
 			return err
 		}

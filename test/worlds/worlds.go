@@ -147,11 +147,11 @@ func (w *Worlds) Stop() error {
 // startEtcd starts etcd at a free port and returns its client URL.
 func startEtcd(ctx context.Context, binary, dir string) (*process, string, error) {
 	for {
-		client, err := freePort()
+		client, err := freePort(ctx)
 		if err != nil {
 			return nil, "", err
 		}
-		peer, err := freePort()
+		peer, err := freePort(ctx)
 		if err != nil {
 			return nil, "", err
 		}
