@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Down removes everything that Up and the cluster itself have made: processes, containers, mounts, namespaces, cables,
@@ -33,7 +34,10 @@ func (c *Cluster) Down(ctx context.Context) error {
 		}},
 		{"Removing mounts", c.removeMountNamespaces},
 		{"Removing network namespaces", c.removeNetwork},
-		{"Removing cgroups", func(context.Context) error { return removeCgroup(c.cgroupName()) }},
+		{"Removing cgroups", func(ctx context.Context) error {
+			// The kernel lets go of a cgroup a little after its last process.
+			return poll(ctx, 10*time.Second, func(context.Context) error { return removeCgroup(c.cgroupName()) })
+		}},
 		{"Removing files", func(context.Context) error { return c.removeFiles() }},
 	} {
 		if err := c.steps.Run(ctx, step.name, step.do); err != nil {

@@ -1,0 +1,148 @@
+# VirtualCluster: build, test, and run it on a local cluster. Everything made here is below _local.
+include hack/versions.mk
+
+SHELL         := /bin/bash
+.SHELLFLAGS   := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Compilers fill the machine: one thing after the other.
+.NOTPARALLEL:
+
+LOCAL  := $(CURDIR)/_local
+BIN    := $(LOCAL)/bin
+IMAGES := $(LOCAL)/images
+
+export PATH := $(BIN):$(PATH)
+export CGO_ENABLED ?= 0
+
+KUBERNETES_VERSION = $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes)
+VERSION            = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS            = -s -w
+OWN                = $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go)) ./test/supercluster/pause
+# Packages with tests that need nothing but Go.
+UNIT               = $(shell go list ./... | grep -vE '/test/(worlds|e2e)')
+
+##@ Use
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: up
+up: ## Everything: packages, build, super cluster, VirtualCluster, two tenants; again is harmless
+	@hack/up
+
+.PHONY: super
+super: build images ## Only the super cluster, without VirtualCluster
+	@$(BIN)/supercluster up
+
+.PHONY: down
+down: $(BIN)/supercluster ## Remove all that runs, and its files
+	@$(BIN)/supercluster down
+	@rm -rf $(LOCAL)/tenants $(LOCAL)/logs $(IMAGES)
+
+##@ Build
+
+.PHONY: build
+build: third-party own ## Build everything from source into _local/bin
+
+.PHONY: own
+own: ## Build only our own commands
+	@echo "Building our own commands"
+	@go build -trimpath -ldflags "$(LDFLAGS) -X k8s.io/component-base/version.gitVersion=$(VERSION)" -o $(BIN)/ $(OWN)
+
+$(BIN)/supercluster:
+	@go build -trimpath -o $(BIN)/ ./cmd/supercluster
+
+.PHONY: images
+images: ## Build the archives of all container images whose binaries have changed
+	@$(BIN)/supercluster images
+
+# Programs of others. A stamp carries the version, so that a new version is built and the same one is not.
+THIRD_PARTY = kubernetes-$(KUBERNETES_VERSION) etcd containerd-$(CONTAINERD_VERSION) coredns-$(COREDNS_VERSION) \
+	helm-$(HELM_VERSION) local-path-provisioner-$(LOCAL_PATH_VERSION)
+
+.PHONY: third-party
+third-party: $(THIRD_PARTY:%=$(BIN)/.%)
+
+# Without the linker flags components would call themselves v0.0.0-master.
+kubernetes-flag = -X k8s.io/component-base/version.$(1)
+$(BIN)/.kubernetes-%:
+	@echo "Building Kubernetes $* (some minutes the first time)"
+	@go build -trimpath -o $(BIN)/ -ldflags "-s -w $(call kubernetes-flag,gitVersion=$*) $(call kubernetes-flag,gitTreeState=clean) \
+		$(call kubernetes-flag,gitMajor=$(word 1,$(subst ., ,$(*:v%=%)))) $(call kubernetes-flag,gitMinor=$(word 2,$(subst ., ,$*)))" \
+		$(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+	@touch $@
+
+# The server's module has replace directives, so it cannot be installed by version.
+$(BIN)/.etcd: test/etcd/go.mod
+	@echo "Building etcd"
+	@go build -C test/etcd -trimpath -ldflags "-s -w" -o $(BIN)/etcd go.etcd.io/etcd/server/v3
+	@touch $@
+
+install = GOBIN=$(BIN) go install -trimpath -ldflags "-s -w"
+
+$(BIN)/.containerd-%:
+	@echo "Building containerd $*"
+	@for command in containerd containerd-shim-runc-v2 ctr; do \
+		$(install) github.com/containerd/containerd/v2/cmd/$$command@$*; done
+	@touch $@
+
+$(BIN)/.coredns-%:
+	@echo "Building CoreDNS $*"
+	@$(install) github.com/coredns/coredns@$*
+	@touch $@
+
+$(BIN)/.helm-%:
+	@echo "Building Helm $*"
+	@$(install) helm.sh/helm/v3/cmd/helm@$*
+	@touch $@
+
+$(BIN)/.local-path-provisioner-%:
+	@echo "Building local-path-provisioner $*"
+	@$(install) github.com/rancher/local-path-provisioner@$*
+	@touch $@
+
+$(BIN)/.golangci-lint-%:
+	@echo "Building golangci-lint $*"
+	@$(install) github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$*
+	@touch $@
+
+$(BIN)/.controller-gen-%:
+	@echo "Building controller-gen $*"
+	@$(install) sigs.k8s.io/controller-tools/cmd/controller-gen@$*
+	@touch $@
+
+##@ Check
+
+.PHONY: test
+test: unit worlds e2e ## All tests: unit, two-world and end-to-end
+
+.PHONY: unit
+unit: ## Tests that need nothing but Go
+	@hack/gotest $(UNIT)
+
+.PHONY: worlds
+worlds: third-party ## Two-world tests: real API servers, no nodes
+	@hack/gotest ./test/worlds/...
+
+.PHONY: e2e
+e2e: up ## End-to-end tests on the local super cluster
+	@hack/gotest -timeout 40m ./test/e2e/...
+
+.PHONY: lint
+lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION) ## Lint Go code and the chart
+	@golangci-lint run
+	@helm lint --quiet charts/*
+
+.PHONY: generate
+generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) ## Regenerate deep copies and CRDs
+	@controller-gen object paths=./api/... crd output:crd:dir=config/crd
+
+.PHONY: verify
+verify: generate ## Fail when generated files are not those committed
+	@changes=$$(git status --porcelain -- api config charts); \
+		if [[ -n $$changes ]]; then echo "Generated files differ; run make generate and commit:"; echo "$$changes"; exit 1; fi
+
+.PHONY: clean
+clean: down ## Remove _local: binaries, too
+	@rm -rf $(LOCAL)

@@ -1,0 +1,8 @@
+# Versions of everything that is built from source besides our own code. Kubernetes and etcd are pinned where Go reads
+# them: go.mod and test/etcd/go.mod.
+CONTAINERD_VERSION     := v2.4.2
+COREDNS_VERSION        := v1.14.6
+HELM_VERSION           := v3.22.0
+LOCAL_PATH_VERSION     := v0.0.30
+GOLANGCI_LINT_VERSION  := v2.15.0
+CONTROLLER_GEN_VERSION := v0.21.0
