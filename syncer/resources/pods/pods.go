@@ -1,0 +1,252 @@
+// Package pods describes how pods are synchronised: specs go down, bindings and status come up. What happens to every
+// field is written in one table, which is an allow-list: what is not in it does not reach the super cluster. The package
+// is pure, as package resources, which lists its kind, is.
+package pods
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// retry is when a pod that waits for something is looked at again although no event arrived.
+const retry = 2 * time.Second
+
+// kind is what is prepared once for all translations.
+type kind struct {
+	copiers copiers
+	// admit refuses pods that may not run.
+	admit func(*corev1.Pod) error
+}
+
+// Kind returns the description of pods.
+func Kind() resource.Kind {
+	return resource.Of(describe())
+}
+
+func describe() resource.Resource[*corev1.Pod] {
+	k := &kind{copiers: compile(table()), admit: podSecurity()}
+	return resource.Resource[*corev1.Pod]{
+		Name:       "pods",
+		GVK:        corev1.SchemeGroupVersion.WithKind("Pod"),
+		New:        func() *corev1.Pod { return &corev1.Pod{} },
+		Skip:       static,
+		Needed:     needed,
+		Trim:       trim,
+		Down:       k.down,
+		Merge:      merge,
+		Up:         k.up,
+		References: references,
+	}
+}
+
+// static says that a pod stands for one that a kubelet was given by other means.
+func static(pod *corev1.Pod) bool {
+	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
+	return mirror
+}
+
+// needed says whether a pod is to exist in the super cluster: once it may be scheduled, and not again after it ran.
+func needed(v resource.View, pod *corev1.Pod) bool {
+	if len(pod.Spec.SchedulingGates) > 0 {
+		return false
+	}
+	if !terminal(pod) && !started(pod) {
+		return true
+	}
+	return v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) != nil
+}
+
+func terminal(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// started says that a kubelet has accepted the pod.
+func started(pod *corev1.Pod) bool {
+	return pod.Spec.NodeName != "" && pod.Status.StartTime != nil
+}
+
+// down returns the replica of a tenant's pod.
+func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
+	spec, annotations, err := k.translateSpec(v, pod)
+	if err != nil {
+		return nil, err
+	}
+	spec.EphemeralContainers = nil // they are added to pods that exist
+	out := &corev1.Pod{Spec: spec}
+	out.Labels = copied(v, pod.Labels)
+	out.Annotations = copied(v, pod.Annotations)
+	maps.DeleteFunc(out.Annotations, func(key, _ string) bool { return steering(key) })
+	maps.Copy(out.Annotations, annotations)
+	return out, nil
+}
+
+// copied returns the labels or annotations that go down: neither ours, nor those that come up, nor those that the admin
+// keeps to the super cluster.
+func copied(v resource.View, in map[string]string) map[string]string {
+	out := make(map[string]string, len(in))
+	for key, value := range in {
+		if !ours(key) && !hasPrefix(key, v.Tenant.Transparent) && !hasPrefix(key, v.Tenant.Opaque) {
+			out[key] = value
+		}
+	}
+	return out
+}
+
+func hasPrefix(key string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+}
+
+// steering says that an annotation is of no use in the super cluster or steers what is not the tenant's: security
+// settings by their old names, the kubelet's bookkeeping, the node's network plugins and runtimes.
+func steering(key string) bool {
+	return key == corev1.LastAppliedConfigAnnotation || hasPrefix(key, []string{
+		"kubernetes.io/config.",
+		"scheduler.alpha.kubernetes.io/",
+		"security.alpha.kubernetes.io/",
+		"seccomp.security.alpha.kubernetes.io/",
+		"container.seccomp.security.alpha.kubernetes.io/",
+		corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix,
+		"k8s.v1.cni.cncf.io/",
+		"v1.multus-cni.io/",
+		"cni.projectcalico.org/",
+		"io.cilium.",
+		"ovn.kubernetes.io/",
+		"io.kubernetes.cri",
+		"io.containerd.",
+		"io.katacontainers.",
+		"dev.gvisor.",
+	})
+}
+
+// merge sets what may change in a pod that exists. Everything else stays as the super cluster has it, including what
+// its admission added.
+func merge(existing, want *corev1.Pod) {
+	mergeImages(existing.Spec.Containers, want.Spec.Containers)
+	mergeImages(existing.Spec.InitContainers, want.Spec.InitContainers)
+	if deadline := want.Spec.ActiveDeadlineSeconds; deadline != nil &&
+		(existing.Spec.ActiveDeadlineSeconds == nil || *deadline < *existing.Spec.ActiveDeadlineSeconds) {
+		existing.Spec.ActiveDeadlineSeconds = deadline
+	}
+	if grace := existing.Spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 &&
+		want.Spec.TerminationGracePeriodSeconds != nil && *want.Spec.TerminationGracePeriodSeconds == 1 {
+		existing.Spec.TerminationGracePeriodSeconds = want.Spec.TerminationGracePeriodSeconds
+	}
+	for _, toleration := range want.Spec.Tolerations {
+		i := slices.IndexFunc(existing.Spec.Tolerations, func(t corev1.Toleration) bool { return t.MatchToleration(&toleration) })
+		if i < 0 {
+			existing.Spec.Tolerations = append(existing.Spec.Tolerations, toleration)
+		} else {
+			existing.Spec.Tolerations[i].TolerationSeconds = toleration.TolerationSeconds
+		}
+	}
+}
+
+func mergeImages(existing, want []corev1.Container) {
+	for i := range existing {
+		if j := slices.IndexFunc(want, func(c corev1.Container) bool { return c.Name == existing[i].Name }); j >= 0 {
+			existing[i].Image = want[j].Image
+		}
+	}
+}
+
+// trim drops what nobody reads. Of a replica that is most of the spec: only its creation needs it.
+func trim(pod *corev1.Pod) {
+	if !replica(pod) {
+		return
+	}
+	in := pod.Spec
+	pod.Spec = corev1.PodSpec{
+		NodeName: in.NodeName, Tolerations: in.Tolerations, Resources: in.Resources,
+		ActiveDeadlineSeconds: in.ActiveDeadlineSeconds, TerminationGracePeriodSeconds: in.TerminationGracePeriodSeconds,
+		Containers: trimContainers(in.Containers), InitContainers: trimContainers(in.InitContainers),
+	}
+	for _, c := range in.EphemeralContainers {
+		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers,
+			corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: c.Name}})
+	}
+}
+
+func trimContainers(in []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for _, c := range in {
+		out = append(out, corev1.Container{Name: c.Name, Image: c.Image, Resources: c.Resources})
+	}
+	return out
+}
+
+// replica says whether a pod is one of the super cluster's, by its namespace: which side it comes from is not told.
+func replica(pod *corev1.Pod) bool {
+	tenant, namespace := pod.Labels[names.LabelTenant], pod.Annotations[names.AnnotationNamespace]
+	return tenant != "" && pod.Namespace == names.SuperNamespace(names.TenantID(tenant), namespace)
+}
+
+// references lists what a tenant's pod needs to run.
+func references(pod *corev1.Pod) []resource.Ref {
+	found := map[resource.Ref]bool{}
+	add := func(kind, name string) {
+		if name != "" {
+			found[resource.Ref{Kind: kind, Namespace: pod.Namespace, Name: name}] = true
+		}
+	}
+	add("serviceaccounts", pod.Spec.ServiceAccountName)
+	for _, secret := range pod.Spec.ImagePullSecrets {
+		add("secrets", secret.Name)
+	}
+	for _, volume := range pod.Spec.Volumes {
+		switch {
+		case volume.ConfigMap != nil:
+			add("configmaps", volume.ConfigMap.Name)
+		case volume.Secret != nil:
+			add("secrets", volume.Secret.SecretName)
+		case volume.Projected != nil:
+			for _, source := range volume.Projected.Sources {
+				if source.ConfigMap != nil {
+					add("configmaps", source.ConfigMap.Name)
+				}
+				if source.Secret != nil {
+					add("secrets", source.Secret.Name)
+				}
+			}
+		}
+	}
+	for _, container := range containers(pod) {
+		for _, from := range container.EnvFrom {
+			if from.ConfigMapRef != nil {
+				add("configmaps", from.ConfigMapRef.Name)
+			}
+			if from.SecretRef != nil {
+				add("secrets", from.SecretRef.Name)
+			}
+		}
+		for _, env := range container.Env {
+			if env.ValueFrom == nil {
+				continue
+			}
+			if env.ValueFrom.ConfigMapKeyRef != nil {
+				add("configmaps", env.ValueFrom.ConfigMapKeyRef.Name)
+			}
+			if env.ValueFrom.SecretKeyRef != nil {
+				add("secrets", env.ValueFrom.SecretKeyRef.Name)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(found), func(a, b resource.Ref) int {
+		return strings.Compare(a.Kind+"/"+a.Name, b.Kind+"/"+b.Name)
+	})
+}
+
+// containers returns all containers of a pod, whatever they are for.
+func containers(pod *corev1.Pod) []corev1.Container {
+	out := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
+	for i := range pod.Spec.EphemeralContainers {
+		out = append(out, corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
+	}
+	return out
+}

@@ -1,0 +1,312 @@
+package pods
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// defaultServiceAccount exists in every namespace of every cluster without our doing.
+const defaultServiceAccount = "default"
+
+// finishSpec sets what the table leaves to code in the spec itself.
+func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
+	no := false
+	dst.AutomountServiceAccountToken = &no
+	if src.HostUsers != nil && !*src.HostUsers {
+		dst.HostUsers = &no
+	}
+	if err := t.copy(&dst.EphemeralContainers, &src.EphemeralContainers); err != nil {
+		return within("ephemeralContainers", err)
+	}
+	if err := t.hostname(dst, src); err != nil {
+		return err
+	}
+	if err := t.copy(&dst.Tolerations, &src.Tolerations); err != nil {
+		return within("tolerations", err)
+	}
+	dst.Tolerations = tolerations(dst.Tolerations)
+	if src.NodeName != "" {
+		requireNode(dst, src.NodeName)
+	}
+	t.mountTokens(dst, src)
+	if err := t.dns(dst, src); err != nil {
+		return err
+	}
+	if account := src.ServiceAccountName; account != "" && account != defaultServiceAccount &&
+		t.view.Get(resource.Super, resource.Ref{Kind: "serviceaccounts", Namespace: t.pod.Namespace, Name: account}) == nil {
+		t.waitFor("service account %s/%s", t.pod.Namespace, account)
+	}
+	return nil
+}
+
+// longestHostname is the longest name that the kubelet sets without cutting it.
+const longestHostname = 63
+
+// hostname keeps the promise of setHostnameAsFQDN with the tenant's domain. The kubelet would build the name from the
+// super namespace and the super cluster's domain.
+func (t *translation) hostname(dst, src *corev1.PodSpec) error {
+	if src.HostnameOverride != nil || src.SetHostnameAsFQDN == nil || !*src.SetHostnameAsFQDN || src.Subdomain == "" {
+		dst.HostnameOverride, dst.SetHostnameAsFQDN = clone(src.HostnameOverride), clone(src.SetHostnameAsFQDN)
+		return nil
+	}
+	host := src.Hostname
+	if host == "" {
+		host = t.pod.Name
+	}
+	fqdn := fmt.Sprintf("%s.%s.%s.svc.%s", host, src.Subdomain, t.pod.Namespace, t.view.Tenant.ClusterDomain)
+	if len(fqdn) > longestHostname {
+		return &refusal{path: "setHostnameAsFQDN", why: fmt.Sprintf("the name %s is longer than %d characters", fqdn, longestHostname)}
+	}
+	dst.HostnameOverride = &fqdn
+	return nil
+}
+
+// lifecycleTaints are put on nodes by Kubernetes itself, by what happens to the node.
+func lifecycleTaints() []string {
+	return []string{
+		corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeUnschedulable, corev1.TaintNodeMemoryPressure,
+		corev1.TaintNodeDiskPressure, corev1.TaintNodePIDPressure, corev1.TaintNodeNetworkUnavailable,
+	}
+}
+
+// operatorTaint says that a taint is between the operator of the super cluster and its nodes: it keeps everybody else
+// off, and nobody else may tolerate it.
+func operatorTaint(key string) bool {
+	for _, prefix := range []string{names.Prefix, "node-role.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "node.cluster.x-k8s.io/"} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return slices.Contains([]string{"ToBeDeletedByClusterAutoscaler", "DeletionCandidateOfClusterAutoscaler", corev1.TaintNodeOutOfService}, key)
+}
+
+// tolerations drops those for the operator's taints. A toleration of every taint, which would let the pod on any node,
+// becomes one of each life cycle taint.
+func tolerations(in []corev1.Toleration) []corev1.Toleration {
+	var out []corev1.Toleration
+	add := func(toleration corev1.Toleration) {
+		if !slices.ContainsFunc(out, func(o corev1.Toleration) bool { return o.MatchToleration(&toleration) }) {
+			out = append(out, toleration)
+		}
+	}
+	for _, toleration := range in {
+		toleration.TolerationSeconds = clone(toleration.TolerationSeconds)
+		switch {
+		case toleration.Key == "":
+			for _, key := range lifecycleTaints() {
+				each := toleration
+				each.Key, each.Operator, each.TolerationSeconds = key, corev1.TolerationOpExists, clone(toleration.TolerationSeconds)
+				add(each)
+			}
+		case !operatorTaint(toleration.Key):
+			add(toleration)
+		}
+	}
+	return out
+}
+
+// requireNode lets the pod run on one node only, whatever else it asks for.
+func requireNode(spec *corev1.PodSpec, node string) {
+	only := corev1.NodeSelectorRequirement{Key: metav1.ObjectNameField, Operator: corev1.NodeSelectorOpIn, Values: []string{node}}
+	if spec.Affinity == nil {
+		spec.Affinity = &corev1.Affinity{}
+	}
+	if spec.Affinity.NodeAffinity == nil {
+		spec.Affinity.NodeAffinity = &corev1.NodeAffinity{}
+	}
+	required := &spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	if *required == nil {
+		*required = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{only}}}}
+		return
+	}
+	for i := range (*required).NodeSelectorTerms {
+		term := &(*required).NodeSelectorTerms[i]
+		if len(term.MatchExpressions) > 0 || len(term.MatchFields) > 0 { // an empty term matches no node, and must not begin to
+			term.MatchFields = append(term.MatchFields, only)
+		}
+	}
+}
+
+// finishAffinityTerm keeps the scope of a term inside the tenant.
+func finishAffinityTerm(t *translation, dst, src *corev1.PodAffinityTerm) error {
+	for _, namespace := range src.Namespaces {
+		dst.Namespaces = append(dst.Namespaces, names.SuperNamespace(t.view.Tenant.ID, namespace))
+	}
+	if selector := src.NamespaceSelector; selector != nil {
+		if len(selector.MatchLabels) > 0 || len(selector.MatchExpressions) > 0 {
+			return &refusal{path: "namespaceSelector", why: "selecting namespaces by label is not offered; list them in namespaces, or select all with {}"}
+		}
+		dst.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{names.LabelTenant: string(t.view.Tenant.ID)}}
+	}
+	dst.MatchLabelKeys = unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn)
+	dst.MismatchLabelKeys = unmerged(src.MismatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpNotIn)
+	return nil
+}
+
+func finishSpread(_ *translation, dst, src *corev1.TopologySpreadConstraint) error {
+	dst.MatchLabelKeys = unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn)
+	return nil
+}
+
+// unmerged returns the keys that are not in the selector yet.
+func unmerged(keys []string, selector *metav1.LabelSelector, operator metav1.LabelSelectorOperator) []string {
+	var out []string
+	for _, key := range keys {
+		if selector == nil || !slices.ContainsFunc(selector.MatchExpressions, func(r metav1.LabelSelectorRequirement) bool {
+			return r.Key == key && r.Operator == operator && len(r.Values) == 1
+		}) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// finishVolume refuses volumes of a type that this version does not know: the super cluster would take them for an
+// empty directory.
+func finishVolume(t *translation, dst, src *corev1.Volume) error {
+	if src.Ephemeral != nil {
+		dst.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{ClaimName: t.pod.Name + "-" + src.Name}
+	}
+	if dst.VolumeSource == (corev1.VolumeSource{}) {
+		return &refusal{why: whyVolumeType}
+	}
+	return nil
+}
+
+// configMap sets the name under which a ConfigMap is found in the super namespace.
+func configMap(dst *string, name string) error {
+	*dst = names.SuperConfigMap(name)
+	return nil
+}
+
+// Limits of resolv.conf, as the API and the kubelet have them.
+const (
+	maxNameservers   = 3
+	maxSearches      = 32
+	maxSearchesChars = 2048
+)
+
+// dns points the pod to the tenant's DNS, where the kubelet would point it to the super cluster's. Other policies have
+// their meaning.
+func (t *translation) dns(dst, src *corev1.PodSpec) error {
+	if err := t.copy(&dst.DNSConfig, &src.DNSConfig); err != nil {
+		return within("dnsConfig", err)
+	}
+	if src.DNSPolicy == corev1.DNSNone || src.DNSPolicy == corev1.DNSDefault {
+		dst.DNSPolicy = src.DNSPolicy
+		return nil
+	}
+	server := t.dnsServer()
+	if server == "" {
+		t.waitFor("the cluster IP of service kube-system/kube-dns")
+		return nil
+	}
+	domain := t.view.Tenant.ClusterDomain
+	ndots := "5"
+	config := &corev1.PodDNSConfig{
+		Nameservers: []string{server},
+		Searches:    []string{t.pod.Namespace + ".svc." + domain, "svc." + domain, domain},
+		Options:     []corev1.PodDNSConfigOption{{Name: "ndots", Value: &ndots}},
+	}
+	if own := dst.DNSConfig; own != nil {
+		config.Nameservers = append(config.Nameservers, own.Nameservers...)
+		config.Searches = append(config.Searches, own.Searches...)
+		config.Options = mergeOptions(config.Options, own.Options)
+	}
+	config.Nameservers = unique(config.Nameservers)
+	if len(config.Nameservers) > maxNameservers {
+		config.Nameservers = config.Nameservers[:maxNameservers]
+	}
+	config.Searches = fitting(unique(config.Searches))
+	dst.DNSPolicy, dst.DNSConfig = corev1.DNSNone, config
+	return nil
+}
+
+// dnsServer returns the address of the tenant's DNS: of its Service, or the one that Service will get.
+func (t *translation) dnsServer() string {
+	if ip := clusterIP(t.view, metav1.NamespaceSystem, "kube-dns"); ip != "" {
+		return ip
+	}
+	prefix, err := netip.ParsePrefix(t.view.Tenant.ServiceCIDR)
+	if err != nil {
+		return ""
+	}
+	ip := prefix.Masked().Addr()
+	for range 10 {
+		ip = ip.Next()
+	}
+	if !prefix.Contains(ip) {
+		return ""
+	}
+	return ip.String()
+}
+
+// mergeOptions overrides options of the same name, in their place.
+func mergeOptions(options, own []corev1.PodDNSConfigOption) []corev1.PodDNSConfigOption {
+	for _, option := range own {
+		i := slices.IndexFunc(options, func(o corev1.PodDNSConfigOption) bool { return o.Name == option.Name })
+		if i < 0 {
+			options = append(options, option)
+			continue
+		}
+		options[i] = option
+	}
+	return options
+}
+
+// fitting cuts a search path to what resolvers accept, from its end.
+func fitting(searches []string) []string {
+	searches = slices.DeleteFunc(searches, func(s string) bool { return len(s) > validation.DNS1123SubdomainMaxLength })
+	if len(searches) > maxSearches {
+		searches = searches[:maxSearches]
+	}
+	for len(strings.Join(searches, " ")) > maxSearchesChars {
+		searches = searches[:len(searches)-1]
+	}
+	return searches
+}
+
+// unique drops repetitions.
+func unique(in []string) []string {
+	var out []string
+	for _, s := range in {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// clusterIP returns the cluster IP of a tenant's Service, empty when there is none.
+func clusterIP(v resource.View, namespace, name string) string {
+	if service := service(v, namespace, name); service != nil {
+		return service.Spec.ClusterIP
+	}
+	return ""
+}
+
+// service returns a tenant's Service if it has a cluster IP.
+func service(v resource.View, namespace, name string) *corev1.Service {
+	s, ok := v.Get(resource.Tenant, resource.Ref{Kind: "services", Namespace: namespace, Name: name}).(*corev1.Service)
+	if !ok || s == nil || s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone {
+		return nil
+	}
+	return s
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
+}

@@ -1,0 +1,131 @@
+package pods
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// defaultExpiration is the lifetime of a token whose pod asks for none, in seconds.
+const defaultExpiration = 3600
+
+// oldToken is the age at which a token is renewed however long it lasts, as the kubelet does.
+const oldToken = 24 * time.Hour
+
+// TokenSecret returns the name of the Secret in the super namespace that holds the service account tokens of a tenant's
+// pod. It depends on the pod's UID, so that no pod sees those of its predecessor.
+func TokenSecret(pod *corev1.Pod) string {
+	return "token-" + names.Hash("token", string(pod.UID))
+}
+
+// tokenKey names a token by its place among the volumes.
+func tokenKey(volume, source int) string {
+	return fmt.Sprintf("%d-%d", volume, source)
+}
+
+// mountTokens puts keys of the token Secret where the tenant asks for tokens.
+func (t *translation) mountTokens(dst, src *corev1.PodSpec) {
+	for i := range src.Volumes {
+		if src.Volumes[i].Projected == nil {
+			continue
+		}
+		for j := range src.Volumes[i].Projected.Sources {
+			if token := src.Volumes[i].Projected.Sources[j].ServiceAccountToken; token != nil {
+				dst.Volumes[i].Projected.Sources[j].Secret = &corev1.SecretProjection{
+					LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecret(t.pod)},
+					Items:                []corev1.KeyToPath{{Key: tokenKey(i, j), Path: token.Path}},
+				}
+			}
+		}
+	}
+}
+
+// tokens lists the tokens that a tenant's pod asks for.
+func tokens(pod *corev1.Pod) []resource.Token {
+	account := pod.Spec.ServiceAccountName
+	if account == "" {
+		account = defaultServiceAccount
+	}
+	var out []resource.Token
+	for i, volume := range pod.Spec.Volumes {
+		if volume.Projected == nil {
+			continue
+		}
+		for j, source := range volume.Projected.Sources {
+			if source.ServiceAccountToken == nil {
+				continue
+			}
+			token := resource.Token{
+				Key: tokenKey(i, j), ServiceAccount: account, Audience: source.ServiceAccountToken.Audience,
+				ExpirationSeconds: defaultExpiration, PodName: pod.Name, PodUID: pod.UID, Namespace: pod.Namespace,
+			}
+			if seconds := source.ServiceAccountToken.ExpirationSeconds; seconds != nil {
+				token.ExpirationSeconds = *seconds
+			}
+			out = append(out, token)
+		}
+	}
+	return out
+}
+
+// mint returns the operation that gives the pod its tokens, or new ones in time.
+func mint(v resource.View, tenant, super *corev1.Pod) []resource.Op {
+	wanted := tokens(tenant)
+	if len(wanted) == 0 {
+		return nil
+	}
+	ref := resource.Ref{Kind: "secrets", Namespace: tenant.Namespace, Name: TokenSecret(tenant)}
+	existing, _ := v.Get(resource.Super, ref).(*corev1.Secret)
+	why := resource.Missing
+	if existing != nil {
+		switch {
+		case existing.Annotations[names.AnnotationUID] != string(tenant.UID) || !ownedBy(existing, super):
+			why = resource.Replaced
+		case expiring(v.Now, existing):
+			why = resource.Expiring
+		default:
+			return nil
+		}
+	}
+	return []resource.Op{{Side: resource.Super, Verb: resource.Mint, Tokens: wanted, Why: why, Object: &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      ref.Name,
+			Namespace: super.Namespace,
+			Labels: map[string]string{
+				names.LabelTenant:    string(v.Tenant.ID),
+				names.LabelManagedBy: names.Syncer,
+			},
+			Annotations: map[string]string{
+				names.AnnotationNamespace: tenant.Namespace,
+				names.AnnotationName:      tenant.Name,
+				names.AnnotationUID:       string(tenant.UID),
+			},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: super.Name, UID: super.UID}},
+		},
+		Type: corev1.SecretTypeOpaque,
+	}}}
+}
+
+// ownedBy says whether the garbage collector of the super cluster will remove the Secret with the pod.
+func ownedBy(secret *corev1.Secret, pod *corev1.Pod) bool {
+	return slices.ContainsFunc(secret.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == pod.UID })
+}
+
+// expiring says whether it is time for new tokens: after four fifths of their life, or a day.
+func expiring(now time.Time, secret *corev1.Secret) bool {
+	issued, err := time.Parse(time.RFC3339, secret.Annotations[names.AnnotationTokenIssued])
+	if err != nil {
+		return true
+	}
+	expiry, err := time.Parse(time.RFC3339, secret.Annotations[names.AnnotationTokenExpiry])
+	if err != nil {
+		return true
+	}
+	return !now.Before(issued.Add(min(expiry.Sub(issued)*4/5, oldToken)))
+}

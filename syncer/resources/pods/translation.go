@@ -1,0 +1,63 @@
+package pods
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// translation is one run of the table over one pod.
+type translation struct {
+	copiers copiers
+	view    resource.View
+	// pod is the tenant's.
+	pod *corev1.Pod
+	// super is the super cluster's, when a status is translated.
+	super *corev1.Pod
+	// lenient treats what is refused as dropped, because the object exists already.
+	lenient bool
+	// annotations are those that the replica needs besides the tenant's.
+	annotations map[string]string
+	// wait is the first thing that is missing. It is told after refusals, which are final.
+	wait error
+}
+
+// copy fills dst with what the table lets through from src. Both are pointers to one type.
+func (t *translation) copy(dst, src any) error {
+	to, from := reflect.ValueOf(dst), reflect.ValueOf(src)
+	f, ok := t.copiers[from.Type().Elem()]
+	if !ok || to.Type() != from.Type() {
+		return fmt.Errorf("copying %T into %T: no decisions about it", src, dst)
+	}
+	return f(t, to.Elem(), from.Elem())
+}
+
+// waitFor notes that something is missing.
+func (t *translation) waitFor(format string, args ...any) {
+	if t.wait == nil {
+		t.wait = resource.Waiting(retry, format, args...)
+	}
+}
+
+// translateSpec returns the spec of the replica and the annotations that it refers to. It includes ephemeral
+// containers, which cannot be created with the pod.
+func (k *kind) translateSpec(v resource.View, pod *corev1.Pod) (corev1.PodSpec, map[string]string, error) {
+	var out corev1.PodSpec
+	if err := k.admit(pod); err != nil {
+		return out, nil, err
+	}
+	t := &translation{copiers: k.copiers, view: v, pod: pod, annotations: map[string]string{}}
+	err := t.copy(&out, &pod.Spec)
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return out, nil, resource.Rejected("Unsupported", "spec.%s: %s", r.path, r.why)
+	case err != nil:
+		return out, nil, err
+	}
+	return out, t.annotations, t.wait
+}
