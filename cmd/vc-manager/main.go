@@ -130,13 +130,17 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 	if err := mgr.Add(authorities); err != nil {
 		return fmt.Errorf("adding the authorities of vn-agent: %w", err)
 	}
+	// Set by kubelet in every pod; a kubeconfig says that this is not the cluster the pod runs in.
+	inCluster := os.Getenv("KUBERNETES_SERVICE_HOST") != "" && flag.Lookup("kubeconfig").Value.String() == "" && os.Getenv("KUBECONFIG") == ""
 	cidrs := &servicecidr.Allocator{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pool: pool}
 	reconciler := &virtualcluster.Reconciler{
 		Client: mgr.GetClient(),
 		Live:   mgr.GetAPIReader(),
 		Provisioners: map[v1alpha1.ControlPlaneType]provision.Provisioner{
-			v1alpha1.Dedicated: &dedicated.Provisioner{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Trust: authorities, CIDRs: cidrs},
-			v1alpha1.External:  &external.Provisioner{Live: mgr.GetAPIReader()},
+			v1alpha1.Dedicated: &dedicated.Provisioner{
+				Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Trust: authorities, CIDRs: cidrs, InCluster: inCluster,
+			},
+			v1alpha1.External: &external.Provisioner{Live: mgr.GetAPIReader()},
 		},
 		CIDRs:   cidrs,
 		Events:  mgr.GetEventRecorder(names.Manager),

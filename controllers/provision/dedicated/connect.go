@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -25,8 +25,11 @@ const (
 	requestTimeout = 10 * time.Second
 )
 
-// Connect implements provision.Provisioner. It reaches the control plane by the cluster IP of its Service, and by the
-// external endpoint when vc-manager runs where cluster IPs lead nowhere.
+// reasonNoEndpoint is the reason when there is nothing to connect to.
+const reasonNoEndpoint = "NoEndpoint"
+
+// Connect implements provision.Provisioner. Inside the super cluster it takes the cluster IP of the Service, which needs
+// no DNS. Outside, cluster IPs lead anywhere, so it takes the endpoint that other clients outside take.
 func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*provision.Connection, error) {
 	store := p.store(tenant)
 	ca, err := store.Authority(ctx, clusterCASecret, "kubernetes")
@@ -49,13 +52,9 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.Certificate)
 
-	service := &corev1.Service{}
-	if err := p.Client.Get(ctx, client.ObjectKey{Namespace: string(tenant.ID), Name: names.APIServerService}, service); err != nil {
-		return nil, fmt.Errorf("reading Service %s: %w", names.APIServerService, err)
-	}
-	candidates := []string{net.JoinHostPort(service.Spec.ClusterIP, fmt.Sprint(apiServerServicePort))}
-	if external, err := url.Parse(tenant.VirtualCluster.Status.Endpoint); err == nil && external.Host != "" {
-		candidates = append(candidates, external.Host)
+	address, err := p.address(ctx, tenant)
+	if err != nil {
+		return nil, err
 	}
 	return &provision.Connection{
 		// The certificate is verified for this name, whichever way the connection takes.
@@ -67,45 +66,25 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 				TLSHandshakeTimeout: dialTimeout,
 				ForceAttemptHTTP2:   true,
 				DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-					return dialFirst(ctx, network, candidates)
+					return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
 				},
 			},
 		},
 	}, nil
 }
 
-// dialFirst connects to all addresses at once and returns the connection that is there first.
-func dialFirst(ctx context.Context, network string, addresses []string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	type outcome struct {
-		conn net.Conn
-		err  error
-	}
-	// The channel has room for all, so that no goroutine outlives its dial.
-	outcomes := make(chan outcome, len(addresses))
-	for _, address := range addresses {
-		go func() {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-			outcomes <- outcome{conn, err}
-		}()
-	}
-	var errs []error
-	for i := range addresses {
-		o := <-outcomes
-		if o.err != nil {
-			errs = append(errs, o.err)
-			continue
+// address returns the host and port to connect to.
+func (p *Provisioner) address(ctx context.Context, tenant *provision.Tenant) (string, error) {
+	if p.InCluster {
+		service := &corev1.Service{}
+		if err := p.Client.Get(ctx, client.ObjectKey{Namespace: string(tenant.ID), Name: names.APIServerService}, service); err != nil {
+			return "", fmt.Errorf("reading Service %s: %w", names.APIServerService, err)
 		}
-		// The slower ones are closed as they come in.
-		go func() {
-			for range len(addresses) - i - 1 {
-				if late := <-outcomes; late.conn != nil {
-					_ = late.conn.Close()
-				}
-			}
-		}()
-		return o.conn, nil
+		return net.JoinHostPort(service.Spec.ClusterIP, fmt.Sprint(apiServerServicePort)), nil
 	}
-	return nil, errors.Join(errs...)
+	endpoint, err := url.Parse(tenant.VirtualCluster.Status.Endpoint)
+	if err != nil || endpoint.Host == "" {
+		return "", &progress.Wait{Reason: reasonNoEndpoint, Message: "the control plane has no endpoint yet"}
+	}
+	return endpoint.Host, nil
 }

@@ -35,9 +35,11 @@ type Provisioner struct {
 	Trust *trust.Authorities
 	// CIDRs knows the super cluster's own range.
 	CIDRs *servicecidr.Allocator
+	// InCluster says that vc-manager runs in the super cluster, where cluster IPs can be reached.
+	InCluster bool
 }
 
-// Provision implements provision.Provisioner. All components are applied at once; none waits for another.
+// Provision implements provision.Provisioner.
 func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) error {
 	vc := tenant.VirtualCluster
 	l := layout{
@@ -75,49 +77,70 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 	}
 	tenant.Report(v1alpha1.ConditionKubeconfigReady, "Secret "+names.AdminKubeconfigSecret+" holds the admin kubeconfig", endpointErr)
 
-	sets, err := p.applyWorkloads(ctx, l)
-	if err != nil {
-		tenant.Report(v1alpha1.ConditionAPIServerReady, "", err)
-		return err
-	}
-	var errs []error
-	for i, condition := range []string{v1alpha1.ConditionEtcdReady, v1alpha1.ConditionAPIServerReady, v1alpha1.ConditionControllerManagerReady} {
-		err := p.observe(ctx, sets[i])
-		tenant.Report(condition, fmt.Sprintf("%s: all replicas are ready", sets[i].Name), err)
-		errs = append(errs, err)
-	}
-	return errors.Join(append(errs, endpointErr)...)
+	return errors.Join(p.ensureWorkloads(ctx, tenant, l), endpointErr)
 }
 
-// applyWorkloads writes the StatefulSets and what belongs to them, and returns them as they are.
-func (p *Provisioner) applyWorkloads(ctx context.Context, l layout) ([]*appsv1.StatefulSet, error) {
+// ensureWorkloads writes what runs the components and reports on each. All start together, as soon as etcd has its
+// volume: a kube-apiserver that waits longer for etcd tries it ever more rarely, and exits in the end.
+func (p *Provisioner) ensureWorkloads(ctx context.Context, tenant *provision.Tenant, l layout) error {
 	kubeconfig, err := l.controllerManagerKubeconfig()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := apply.Object(ctx, p.Client, kubeconfig); err != nil {
-		return nil, err
-	}
-	sets := l.workloads()
-	for _, set := range sets {
-		if _, err := apply.Object(ctx, p.Client, set); err != nil {
-			return nil, rejected(set.Name, err)
-		}
-		// What was applied has no status; what is in the cache may have one.
-		current := &appsv1.StatefulSet{}
-		if err := p.Client.Get(ctx, client.ObjectKeyFromObject(set), current); client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("reading StatefulSet %s: %w", set.Name, err)
-		}
-		if current.Generation >= set.Generation {
-			set.Status = current.Status
-		}
+		return err
 	}
 	for _, budget := range l.disruptionBudgets() {
 		if _, err := apply.Object(ctx, p.Client, budget); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return sets, nil
+	etcdErr := p.ensureWorkload(ctx, l.etcd())
+	tenant.Report(v1alpha1.ConditionEtcdReady, "all replicas of etcd are ready", etcdErr)
+	if hold, err := p.hold(ctx, l); hold || err != nil {
+		return errors.Join(etcdErr, err)
+	}
+	apiServerErr := p.ensureWorkload(ctx, l.apiServer())
+	tenant.Report(v1alpha1.ConditionAPIServerReady, "all replicas of kube-apiserver are ready", apiServerErr)
+	controllerManagerErr := p.ensureWorkload(ctx, l.controllerManager())
+	tenant.Report(v1alpha1.ConditionControllerManagerReady, "all replicas of kube-controller-manager are ready", controllerManagerErr)
+	return errors.Join(etcdErr, apiServerErr, controllerManagerErr)
+}
+
+// ensureWorkload writes a StatefulSet and returns nil when all its replicas are ready.
+func (p *Provisioner) ensureWorkload(ctx context.Context, set *appsv1.StatefulSet) error {
+	if _, err := apply.Object(ctx, p.Client, set); err != nil {
+		return rejected(set.Name, err)
+	}
+	current := &appsv1.StatefulSet{}
+	if err := p.Client.Get(ctx, client.ObjectKeyFromObject(set), current); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading StatefulSet %s: %w", set.Name, err)
+	}
+	// The cache may not have what was just written.
+	if current.Generation >= set.Generation {
+		set.Status = current.Status
+	}
+	return p.observe(ctx, set)
+}
+
+// hold says whether the components that need etcd are not to be started yet: at the first start, until most members of
+// etcd have been given a node, and so a volume.
+func (p *Provisioner) hold(ctx context.Context, l layout) (bool, error) {
+	err := p.Client.Get(ctx, client.ObjectKey{Namespace: l.namespace, Name: names.APIServer}, &appsv1.StatefulSet{})
+	if !apierrors.IsNotFound(err) {
+		return false, err
+	}
+	var pods corev1.PodList
+	if err := p.Client.List(ctx, &pods, client.InNamespace(l.namespace), client.MatchingLabels(selector(names.Etcd))); err != nil {
+		return true, fmt.Errorf("listing the pods of etcd: %w", err)
+	}
+	var scheduled int32
+	for i := range pods.Items {
+		if pods.Items[i].Spec.NodeName != "" {
+			scheduled++
+		}
+	}
+	return scheduled*2 <= l.replicas, nil
 }
 
 // rejected turns the super cluster's refusal of an object into something that a person has to look at.

@@ -52,12 +52,6 @@ type layout struct {
 	hashes map[string]string
 }
 
-// workloads returns the StatefulSets of the control plane. They do not depend on each other's being up: each component
-// waits for the ones it needs.
-func (l layout) workloads() []*appsv1.StatefulSet {
-	return []*appsv1.StatefulSet{l.etcd(), l.apiServer(), l.controllerManager()}
-}
-
 // disruptionBudgets returns a PodDisruptionBudget for each component that has more than one replica.
 func (l layout) disruptionBudgets() []*policyv1.PodDisruptionBudget {
 	if l.replicas <= 1 {
@@ -139,10 +133,6 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 			PodManagementPolicy:  appsv1.ParallelPodManagement,
 			Selector:             &metav1.LabelSelector{MatchLabels: selector(c.name)},
 			VolumeClaimTemplates: c.claims,
-			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
-				WhenDeleted: appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
-				WhenScaled:  appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
-			},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels, Annotations: l.podAnnotations(c.name)},
 				Spec: corev1.PodSpec{
