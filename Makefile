@@ -17,7 +17,7 @@ export CGO_ENABLED ?= 0
 KUBERNETES_VERSION = $(shell go list -m -f '{{.Version}}' k8s.io/kubernetes)
 VERSION            = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS            = -s -w
-OWN                = $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go)) ./test/supercluster/pause
+OWN                = $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go)) ./test/supercluster/programs/...
 # Packages with tests that need nothing but Go.
 UNIT               = $(shell go list ./... | grep -vE '/test/(worlds|e2e)')
 

@@ -45,8 +45,6 @@ type templateData struct {
 	DNS         string
 	Domain      string
 	Pods        string
-	Services    string
-	API         string
 }
 
 type templateNode struct {
@@ -65,8 +63,6 @@ func (c *Cluster) templateData(n node) templateData {
 		DNS:         dnsServiceIP,
 		Domain:      clusterDomain,
 		Pods:        podRange,
-		Services:    serviceRange,
-		API:         c.APIServer(),
 	}
 }
 
@@ -256,5 +252,13 @@ func (c *Cluster) kubeProxy(n node) component {
 		name: n.Name + "-kube-proxy", netns: n.netns, mntns: n.mntns, path: insideBin + "/kube-proxy",
 		args:   []string{"--config=" + n.inside("kube-proxy.yaml"), "--v=1"},
 		inputs: []string{n.etc("kube-proxy.yaml"), n.etc("kube-proxy.kubeconfig")},
+	}
+}
+
+func (c *Cluster) netpol(n node) component {
+	return component{
+		name: n.Name + "-netpol", netns: n.netns, mntns: n.mntns, path: insideBin + "/netpol",
+		args:   []string{"--kubeconfig=" + n.inside("netpol.kubeconfig"), "--node=" + n.Name},
+		inputs: []string{n.etc("netpol.kubeconfig")},
 	}
 }

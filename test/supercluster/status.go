@@ -11,7 +11,7 @@ import (
 func (c *Cluster) components() []component {
 	list := []component{c.etcd(), c.apiServer(), c.controllerManager(), c.scheduler()}
 	for _, n := range c.nodes() {
-		list = append(list, c.containerd(n), c.kubelet(n), c.kubeProxy(n))
+		list = append(list, c.containerd(n), c.kubelet(n), c.kubeProxy(n), c.netpol(n))
 	}
 	return list
 }

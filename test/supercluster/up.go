@@ -92,13 +92,13 @@ func (c *Cluster) checkMachine(context.Context) error {
 	var missing []string
 	for _, program := range []string{
 		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
-		"containerd", "containerd-shim-runc-v2", "ctr",
+		"containerd", "containerd-shim-runc-v2", "ctr", "netpol",
 	} {
 		if _, err := os.Stat(c.program(program)); err != nil {
 			missing = append(missing, c.program(program))
 		}
 	}
-	for _, program := range []string{"ip", "nsenter", "unshare", "mount", "runc", "iptables", "conntrack", "ipset"} {
+	for _, program := range []string{"ip", "nsenter", "unshare", "mount", "runc", "iptables", "conntrack", "nft"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, program)
 		}
@@ -275,7 +275,7 @@ func (c *Cluster) startNodes(ctx context.Context) error {
 		if err := registerNode(ctx, client, n); err != nil {
 			return err
 		}
-		for _, p := range []component{c.kubelet(n), c.kubeProxy(n)} {
+		for _, p := range []component{c.kubelet(n), c.kubeProxy(n), c.netpol(n)} {
 			if err := c.ensure(ctx, p); err != nil {
 				return err
 			}

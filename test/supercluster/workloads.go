@@ -152,6 +152,12 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+		if err := c.await(ctx, c.netpol(n), patience, func(ctx context.Context) error {
+			_, err := run(ctx, "nsenter", "--net="+c.netnsFile(n.netns), "--", "nft", "list", "table", "inet", "netpol")
+			return err
+		}); err != nil {
+			return err
+		}
 	}
 	for port, p := range map[string]component{"10257": c.controllerManager(), "10259": c.scheduler()} {
 		url := "https://" + c.controlPlaneIP().String() + ":" + port + "/healthz"
