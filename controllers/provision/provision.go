@@ -20,14 +20,16 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
-// Provisioner provides control planes of one type. Everything it makes lives in the tenant's root namespace and is
-// removed with it.
+// Provisioner provides control planes of one type. Everything it makes lives in the tenant's root namespace.
 type Provisioner interface {
 	// Provision makes the control plane what the VirtualCluster asks for. It returns nil when it is up, and otherwise an
 	// error of package progress. It reports in the conditions and the status of the tenant's VirtualCluster.
 	Provision(ctx context.Context, tenant *Tenant) error
 	// Connect returns a connection with the rights of a cluster-admin.
 	Connect(ctx context.Context, tenant *Tenant) (*Connection, error)
+	// Stop stops the control plane before its namespace is removed. It returns nil when nothing runs any more, and
+	// otherwise an error of package progress.
+	Stop(ctx context.Context, tenant *Tenant) error
 }
 
 // Tenant is what one reconciliation knows about a tenant.

@@ -45,6 +45,11 @@ func (r *Reconciler) delete(ctx context.Context, tenant *provision.Tenant) error
 	if err != nil {
 		return err
 	}
+	if len(namespaces) > 0 {
+		if err := r.stop(ctx, tenant); err != nil {
+			return err
+		}
+	}
 	root := slices.DeleteFunc(namespaces, func(namespace corev1.Namespace) bool { return !isRoot(namespace) })
 	if err := r.deleteNamespaces(ctx, root); err != nil {
 		return err
@@ -57,6 +62,15 @@ func (r *Reconciler) delete(ctx context.Context, tenant *provision.Tenant) error
 		tenant.Event("Warning", "ServiceCIDRInUse", fmt.Sprintf("ServiceCIDR %s disappears when the last Service of the super cluster with an address from it does", object.Name))
 	}
 	return r.awaitVolumes(ctx, tenant)
+}
+
+// stop stops the control plane.
+func (r *Reconciler) stop(ctx context.Context, tenant *provision.Tenant) error {
+	provisioner, err := r.provisioner(tenant)
+	if err != nil {
+		return err
+	}
+	return provisioner.Stop(ctx, tenant)
 }
 
 // namespaces returns the super namespaces that were made for the tenant.

@@ -93,7 +93,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 		err = r.delete(ctx, tenant)
 		if err == nil {
-			return ctrl.Result{}, r.removeFinalizer(ctx, tenant)
+			return requeueOnConflict(r.removeFinalizer(ctx, tenant))
 		}
 	} else {
 		if err := r.ensureFinalizer(ctx, vc); err != nil {

@@ -44,7 +44,8 @@ const (
 //+kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch
 //+kubebuilder:rbac:groups="",resources=pods;nodes,verbs=get;list;watch
 //+kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get;list;patch
-//+kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
+//+kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=list;delete
+//+kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
 //+kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 //+kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch;create;delete
 //+kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch

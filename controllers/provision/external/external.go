@@ -117,6 +117,9 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 	return &provision.Connection{Host: config.Host, HTTP: transport}, nil
 }
 
+// Stop implements provision.Provisioner. What was there before stays.
+func (p *Provisioner) Stop(context.Context, *provision.Tenant) error { return nil }
+
 // reference returns where the kubeconfig is.
 func reference(tenant *provision.Tenant) v1alpha1.SecretKeyReference {
 	ref := tenant.VirtualCluster.Spec.ControlPlane.External.KubeconfigSecret
