@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap/zapcore"
 	appsv1 "k8s.io/api/apps/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -28,6 +29,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	controllerconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -57,10 +59,15 @@ type options struct {
 	workers          int
 	logging          zap.Options
 	shutdownDeadline time.Duration
+	// registry of the metrics; inCluster says that this process runs in a pod of the super cluster.
+	registry  prometheus.Registerer
+	inCluster bool
+	// skipNameValidation allows several managers in one process.
+	skipNameValidation bool
 }
 
 func main() {
-	o := options{logging: zap.Options{TimeEncoder: zapcore.RFC3339NanoTimeEncoder}}
+	o := options{registry: metrics.Registry, logging: zap.Options{TimeEncoder: zapcore.RFC3339NanoTimeEncoder}}
 	flag.StringVar(&o.namespace, "namespace", "vc-system", "Namespace of vc-manager, where it keeps its authorities and its lease.")
 	flag.StringVar(&o.cidrPool, "service-cidr-pool", "10.112.0.0/14", "Range that tenants' service ranges are taken from. When empty, tenants share the super cluster's range.")
 	flag.IntVar(&o.cidrSize, "service-cidr-size", 22, "Prefix length of a tenant's service range.")
@@ -75,14 +82,20 @@ func main() {
 	logger := zap.New(zap.UseFlagOptions(&o.logging))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)
-	if err := run(ctrl.SetupSignalHandler(), o, logger); err != nil {
+	// Set by kubelet in every pod; a kubeconfig says that this is not the cluster the pod runs in.
+	o.inCluster = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && flag.Lookup("kubeconfig").Value.String() == "" && os.Getenv("KUBECONFIG") == ""
+	config, err := ctrl.GetConfig()
+	if err == nil {
+		err = run(ctrl.SetupSignalHandler(), config, o, logger)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "vc-manager:", err)
 		os.Exit(1)
 	}
 }
 
 // run runs the manager until the context ends.
-func run(ctx context.Context, o options, logger logr.Logger) error {
+func run(ctx context.Context, config *rest.Config, o options, logger logr.Logger) error {
 	pool, err := servicecidr.ParsePool(o.cidrPool, o.cidrSize)
 	if err != nil {
 		return err
@@ -90,10 +103,6 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 	scheme, err := newScheme()
 	if err != nil {
 		return err
-	}
-	config, err := ctrl.GetConfig()
-	if err != nil {
-		return fmt.Errorf("finding the super cluster: %w", err)
 	}
 	config.UserAgent = names.Manager
 	if err := ensureNamespace(ctx, config, o.namespace); err != nil {
@@ -122,7 +131,7 @@ func run(ctx context.Context, o options, logger logr.Logger) error {
 
 // addControllers wires the controllers.
 func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.Pool, o options) error {
-	counters, err := virtualcluster.NewMetrics(metrics.Registry)
+	counters, err := virtualcluster.NewMetrics(o.registry, mgr.GetCache())
 	if err != nil {
 		return err
 	}
@@ -130,15 +139,13 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 	if err := mgr.Add(authorities); err != nil {
 		return fmt.Errorf("adding the authorities of vn-agent: %w", err)
 	}
-	// Set by kubelet in every pod; a kubeconfig says that this is not the cluster the pod runs in.
-	inCluster := os.Getenv("KUBERNETES_SERVICE_HOST") != "" && flag.Lookup("kubeconfig").Value.String() == "" && os.Getenv("KUBECONFIG") == ""
 	cidrs := &servicecidr.Allocator{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pool: pool}
 	reconciler := &virtualcluster.Reconciler{
 		Client: mgr.GetClient(),
 		Live:   mgr.GetAPIReader(),
 		Provisioners: map[v1alpha1.ControlPlaneType]provision.Provisioner{
 			v1alpha1.Dedicated: &dedicated.Provisioner{
-				Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Trust: authorities, CIDRs: cidrs, InCluster: inCluster,
+				Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Trust: authorities, CIDRs: cidrs, InCluster: o.inCluster,
 			},
 			v1alpha1.External: &external.Provisioner{Live: mgr.GetAPIReader()},
 		},
@@ -189,6 +196,7 @@ func newManager(config *rest.Config, scheme *runtime.Scheme, o options) (ctrl.Ma
 		GracefulShutdownTimeout:       &o.shutdownDeadline,
 		Metrics:                       metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:        o.probeAddress,
+		Controller:                    controllerconfig.Controller{SkipNameValidation: &o.skipNameValidation},
 	})
 }
 

@@ -112,11 +112,12 @@ func (r *Reconciler) sign(ctx context.Context, csr *certificatesv1.CertificateSi
 		lifetime = min(time.Duration(*csr.Spec.ExpirationSeconds)*time.Second, longestLifetime)
 	}
 	certificate, err := ca.Sign(pki.Request{
-		CommonName: request.Subject.CommonName,
-		DNSNames:   request.DNSNames,
-		IPs:        request.IPAddresses,
-		Usages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		Lifetime:   lifetime,
+		CommonName:    request.Subject.CommonName,
+		Organizations: request.Subject.Organization,
+		DNSNames:      request.DNSNames,
+		IPs:           request.IPAddresses,
+		Usages:        []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Lifetime:      lifetime,
 	}, request.PublicKey, now)
 	if err != nil {
 		return err

@@ -53,8 +53,8 @@ func check(csr *certificatesv1.CertificateSigningRequest, request *x509.Certific
 	if want := names.VNAgentCommonNamePrefix + node.Name; request.Subject.CommonName != want {
 		return fmt.Errorf("the common name must be %q, not %q", want, request.Subject.CommonName)
 	}
-	if len(request.Subject.Names) != 1 {
-		return errors.New("the subject may have a common name only")
+	if subject := request.Subject; !slices.Equal(subject.Organization, []string{names.VNAgentServingOrganization}) || len(subject.Names) != 2 {
+		return fmt.Errorf("the subject must be the common name and the organization %q and nothing else", names.VNAgentServingOrganization)
 	}
 	if len(request.EmailAddresses) > 0 || len(request.URIs) > 0 {
 		return errors.New("e-mail addresses and URIs are not allowed")

@@ -47,6 +47,8 @@ type Tenant struct {
 	Now time.Time
 	// Event records something that happened.
 	Event func(kind, reason, message string)
+	// Connection to the control plane, once a step has opened one; closed at the end.
+	Connection *Connection
 
 	checkAfter time.Duration
 }
@@ -108,5 +110,9 @@ func (c *Connection) Client(scheme *runtime.Scheme, mapper meta.RESTMapper) (cli
 	return client.New(&rest.Config{Host: c.Host, QPS: -1}, client.Options{HTTPClient: c.HTTP, Scheme: scheme, Mapper: mapper})
 }
 
-// Close closes connections that are kept for reuse.
-func (c *Connection) Close() { c.HTTP.CloseIdleConnections() }
+// Close closes connections that are kept for reuse. A connection that was never opened needs no closing.
+func (c *Connection) Close() {
+	if c != nil {
+		c.HTTP.CloseIdleConnections()
+	}
+}

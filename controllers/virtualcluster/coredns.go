@@ -56,14 +56,9 @@ func (r *Reconciler) installCoreDNS(ctx context.Context, tenant *provision.Tenan
 	}
 	ctx, cancel := context.WithTimeout(ctx, tenantTimeout)
 	defer cancel()
-	connection, err := r.connect(ctx, tenant)
+	c, err := r.connect(ctx, tenant)
 	if err != nil {
 		return "", err
-	}
-	defer connection.Close()
-	c, err := connection.Client(tenantScheme(), tenantMapper())
-	if err != nil {
-		return "", fmt.Errorf("making a client for the tenant: %w", err)
 	}
 
 	const done = "CoreDNS is installed in the namespace kube-system of the tenant"

@@ -41,20 +41,15 @@ const (
 func (r *Reconciler) verifyIdentity(ctx context.Context, tenant *provision.Tenant) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, tenantTimeout)
 	defer cancel()
-	connection, err := r.connect(ctx, tenant)
+	c, err := r.connect(ctx, tenant)
 	if err != nil {
 		return "", err
-	}
-	defer connection.Close()
-	c, err := connection.Client(tenantScheme(), tenantMapper())
-	if err != nil {
-		return "", fmt.Errorf("making a client for the tenant: %w", err)
 	}
 	system := &corev1.Namespace{}
 	if err := c.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, system); err != nil {
 		return "", unreachable(tenant, err)
 	}
-	reported, err := serverVersion(ctx, connection)
+	reported, err := serverVersion(ctx, tenant.Connection)
 	if err != nil {
 		return "", unreachable(tenant, err)
 	}
@@ -75,13 +70,22 @@ func (r *Reconciler) verifyIdentity(ctx context.Context, tenant *provision.Tenan
 	return fmt.Sprintf("the control plane is the one with the UID %s", system.UID), nil
 }
 
-// connect opens a way to the tenant's control plane.
-func (r *Reconciler) connect(ctx context.Context, tenant *provision.Tenant) (*provision.Connection, error) {
-	provisioner, err := r.provisioner(tenant)
-	if err != nil {
-		return nil, err
+// connect returns a client of the tenant's control plane, over the one connection of this reconciliation.
+func (r *Reconciler) connect(ctx context.Context, tenant *provision.Tenant) (client.Client, error) {
+	if tenant.Connection == nil {
+		provisioner, err := r.provisioner(tenant)
+		if err != nil {
+			return nil, err
+		}
+		if tenant.Connection, err = provisioner.Connect(ctx, tenant); err != nil {
+			return nil, err
+		}
 	}
-	return provisioner.Connect(ctx, tenant)
+	c, err := tenant.Connection.Client(tenantScheme(), tenantMapper())
+	if err != nil {
+		return nil, fmt.Errorf("making a client for the tenant: %w", err)
+	}
+	return c, nil
 }
 
 // unreachable says that a control plane does not answer. A Dedicated one is about to: it has just become ready, and its

@@ -86,6 +86,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		},
 	}
 
+	defer func() { tenant.Connection.Close() }()
+
 	var err error
 	if vc.DeletionTimestamp != nil {
 		if !controllerutil.ContainsFinalizer(vc, names.Finalizer) {

@@ -108,6 +108,8 @@ const (
 	VNAgentStreamsRole = "vc-vn-agent-streams"
 	// VNAgentCommonNamePrefix and the name of the node are the common name of vn-agent's serving certificate.
 	VNAgentCommonNamePrefix = "system:vn-agent:"
+	// VNAgentServingOrganization is the organization of vn-agents' serving certificates.
+	VNAgentServingOrganization = "system:vn-agents"
 )
 
 // VNAgentPort is the port of every node on which vn-agent serves the kubelet API to tenants' kube-apiservers.
