@@ -30,6 +30,7 @@ type world struct {
 	facts  resource.Facts
 	now    time.Time
 	caches map[resource.Side]map[resource.Ref]resource.Object
+	pods   resource.Resource[*corev1.Pod]
 }
 
 // newWorld has a tenant with the Services that pods need, and the namespace shop on both sides.
@@ -37,6 +38,7 @@ func newWorld() *world {
 	w := &world{
 		facts: resource.Facts{ID: tenantID, VirtualCluster: types.NamespacedName{Namespace: "default", Name: "a"}, UID: "vc", ClusterDomain: "cluster.local"},
 		now:   start,
+		pods:  describe(),
 		caches: map[resource.Side]map[resource.Ref]resource.Object{
 			resource.Tenant: {}, resource.Super: {},
 		},
@@ -184,12 +186,11 @@ func decide(w *world, tenant, super *corev1.Pod) ([]resource.Op, error) {
 		w.put(resource.Super, "pods", shop, "web-0", super)
 	}
 	before := snapshot(w)
-	r := describe()
-	ops, err := r.Decide(w.view(), key, p)
+	ops, err := w.pods.Decide(w.view(), key, p)
 	if diff := cmp.Diff(before, snapshot(w)); diff != "" {
 		return nil, fmt.Errorf("the decision wrote to its inputs: %s", diff)
 	}
-	again, _ := r.Decide(w.view(), key, p)
+	again, _ := w.pods.Decide(w.view(), key, p)
 	if diff := cmp.Diff(encode(ops), encode(again)); diff != "" {
 		return nil, fmt.Errorf("the decision is not deterministic: %s", diff)
 	}
@@ -236,10 +237,15 @@ func (w *world) apply(tenant, super *corev1.Pod, ops []resource.Op) (*corev1.Pod
 			}
 			*target = patched
 		case resource.Delete:
-			if op.Grace != nil && *op.Grace == 0 || (*target).Spec.NodeName == "" {
+			grace := int64(30)
+			if op.Grace != nil {
+				grace = *op.Grace
+			}
+			if grace == 0 || (*target).Spec.NodeName == "" {
 				*target = nil
-			} else if (*target).DeletionTimestamp == nil {
-				deleting(30)(*target)
+			} else if p := (*target).DeepCopy(); p.DeletionTimestamp == nil || grace < *p.DeletionGracePeriodSeconds {
+				deleting(grace)(p)
+				*target = p
 			}
 		case resource.Bind:
 			*target = (*target).DeepCopy()
@@ -280,7 +286,13 @@ func patch(to *corev1.Pod, op resource.Op) (*corev1.Pod, error) {
 		return nil, fmt.Errorf("applying %s: %w", op.Patch, err)
 	}
 	out := &corev1.Pod{}
-	return out, json.Unmarshal(after, out)
+	if err := json.Unmarshal(after, out); err != nil {
+		return nil, err
+	}
+	if encode(out.Spec) != encode(to.Spec) {
+		out.Generation++
+	}
+	return out, nil
 }
 
 // summary is what most tests look at.
