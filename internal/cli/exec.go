@@ -28,7 +28,7 @@ func (c *cli) execCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.runIn(cmd.Context(), args[0], args[1:])
+			return c.runIn(cmd.Context(), args[0], args[1:], "")
 		},
 	}
 }
@@ -44,14 +44,15 @@ func (c *cli) shellCommand() *cobra.Command {
 			if shell == "" {
 				shell = "/bin/sh"
 			}
-			fmt.Fprintf(c.ErrOut, "kubectl now talks to VirtualCluster %s. Leave with: exit\n", args[0])
-			return c.runIn(cmd.Context(), args[0], []string{shell})
+			banner := fmt.Sprintf("kubectl now talks to VirtualCluster %s. Leave with: exit\n", args[0])
+			return c.runIn(cmd.Context(), args[0], []string{shell}, banner)
 		},
 	}
 }
 
-// runIn runs a command with the kubeconfig of a VirtualCluster in a private file that is removed afterwards.
-func (c *cli) runIn(ctx context.Context, name string, command []string) (err error) {
+// runIn runs a command, after showing the banner, with the kubeconfig of a VirtualCluster in a private file that is
+// removed afterwards.
+func (c *cli) runIn(ctx context.Context, name string, command []string, banner string) (err error) {
 	super, vc, err := c.find(ctx, name)
 	if err != nil {
 		return err
@@ -80,6 +81,7 @@ func (c *cli) runIn(ctx context.Context, name string, command []string) (err err
 		return err
 	}
 
+	fmt.Fprint(c.ErrOut, banner)
 	child := exec.Command(command[0], command[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = c.In, c.Out, c.ErrOut
 	child.Env = append(os.Environ(), "KUBECONFIG="+path)

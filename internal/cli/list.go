@@ -58,7 +58,16 @@ func (c *cli) list(cmd *cobra.Command, out *output, everywhere bool) error {
 	if err := super.List(cmd.Context(), list, client.InNamespace(namespace)); err != nil {
 		return err
 	}
-	if out.format != forPeople && out.format != wide {
+	switch out.format {
+	case forPeople, wide:
+	case "name": // has no form for a list
+		for i := range list.Items {
+			if err := out.object(c, &list.Items[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	default:
 		return out.object(c, list)
 	}
 	if len(list.Items) == 0 {
