@@ -114,7 +114,10 @@ func (f *follower) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err := f.release(ctx, &vc, t); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: credentialsAge}, f.report(ctx, &vc, t)
+	if err := f.report(ctx, &vc, t); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: credentialsAge}, nil
 }
 
 // spec returns how to connect to the tenant, nil when that is not known yet.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
@@ -112,21 +114,24 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		return nil // it is gone; its event brings the key back
 	case apierrors.IsConflict(err) && op.Verb == resource.Delete:
 		return nil // a successor of the same name stands there; its event brings the key back
-	case apierrors.IsAlreadyExists(err) && op.Verb == resource.Create:
-		return e.adopt(ctx, client, key, op)
+	case op.Verb == resource.Create && (apierrors.IsAlreadyExists(err) || refusal(err)):
+		return e.adopt(ctx, client, key, op, err)
 	default:
 		return err
 	}
 }
 
-// adopt looks at the object that stands where one was to be created.
-func (e *Engine) adopt(ctx context.Context, client getter, key resource.Key, op resource.Op) error {
-	w := e.kinds[kindOf(op.Object, e.kinds)]
-	if w == nil {
-		return nil
+// adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
+// made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
+func (e *Engine) adopt(ctx context.Context, client *cluster.Client, key resource.Key, op resource.Op, refused error) error {
+	existing, ok := reflect.New(reflect.TypeOf(op.Object).Elem()).Interface().(resource.Object)
+	if !ok {
+		return refused
 	}
-	existing := w.New()
 	if err := client.Get(ctx, op.Object.GetNamespace(), op.Object.GetName(), existing); err != nil {
+		if apierrors.IsNotFound(err) {
+			return refused
+		}
 		return err
 	}
 	if op.Side == resource.Super {
@@ -138,19 +143,6 @@ func (e *Engine) adopt(ctx context.Context, client getter, key resource.Key, op 
 		return nil // made by us a moment ago; the cache will show it
 	}
 	return errStale
-}
-
-type getter interface {
-	Get(ctx context.Context, namespace, name string, out resource.Object) error
-}
-
-func kindOf(o resource.Object, kinds map[string]*worker) string {
-	for name, w := range kinds {
-		if fmt.Sprintf("%T", w.New()) == fmt.Sprintf("%T", o) {
-			return name
-		}
-	}
-	return ""
 }
 
 // confirmAbsence proves with live reads that the counterpart of what is about to be deleted does not exist, in a control

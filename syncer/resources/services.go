@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -213,6 +214,12 @@ func finishReaddress(between *corev1.Service) ([]resource.Op, error) {
 	return []resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: between, Patch: restore, Why: resource.Readdressed}}, nil
 }
 
+// isAPIServer says whether a Service is the one by which pods reach the API server: certificates and pods carry its
+// address, so it keeps it.
+func isAPIServer(s *corev1.Service) bool {
+	return s.Namespace == metav1.NamespaceDefault && s.Name == "kubernetes"
+}
+
 // serviceRefused gives the tenant Service another address when the super cluster has handed the wanted one to somebody
 // else, as it may with any address of any range; and replaces a super Service whose address cannot be changed.
 func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message string) []resource.Op {
@@ -225,7 +232,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 		}
 		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Replaced}}
 	}
-	if v.Tenant.ServiceCIDR == "" || !strings.Contains(message, "provided IP is already allocated") {
+	if v.Tenant.ServiceCIDR == "" || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant) {
 		return nil
 	}
 	ops, err := readdressOps(p.Tenant, "")

@@ -1,0 +1,229 @@
+package syncer_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer"
+	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/test/worlds"
+)
+
+// agentNamespace is where the tests pretend that vn-agent runs.
+const agentNamespace = "vc-system"
+
+// limit of every wait.
+const limit = 30 * time.Second
+
+// w are the two worlds that all tests of the package share; each test uses namespaces of its own.
+var w *worlds.Worlds //nolint:gochecknoglobals // TestMain has no other way to hand it to tests
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := withWorlds(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withWorlds(m *testing.M) (int, error) {
+	ctrl.SetLogger(zap.New())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var err error
+	w, err = worlds.New(ctx, worlds.Options{
+		Tenants: 2, TenantControllers: worlds.DefaultControllers(),
+		SuperControllers: []string{"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller"},
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer w.Stop()
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: names.VNAgentStreamsRole}}
+	if _, err := w.Super.Client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
+		return 0, fmt.Errorf("creating the role of vn-agent: %w", err)
+	}
+	return m.Run(), nil
+}
+
+func newScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(s))
+	utilruntime.Must(tenancyv1alpha1.AddToScheme(s))
+	return s
+}
+
+// running is a syncer in this process and the tenants that it serves.
+type running struct {
+	client  client.Client // of the super cluster
+	tenants []tenant
+	stop    func()
+}
+
+// tenant is one of the worlds under a VirtualCluster.
+type tenant struct {
+	kubernetes.Interface
+	world *worlds.World
+	id    names.TenantID
+	vc    client.ObjectKey
+}
+
+// start runs a syncer that serves every tenant world as an External VirtualCluster, until the test ends. The
+// VirtualClusters are those of all tests: what one test leaves, the next one's syncer removes.
+func start(t *testing.T, edit ...func(*syncer.Options)) *running {
+	t.Helper()
+	c, err := client.New(w.Super.Config, client.Options{Scheme: newScheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{client: c}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tenants"}}
+	if err := c.Create(t.Context(), ns); client.IgnoreAlreadyExists(err) != nil {
+		t.Fatal(err)
+	}
+	for _, world := range w.Tenants {
+		r.tenants = append(r.tenants, r.virtualCluster(t, ns.Name, world))
+	}
+	r.run(t, edit...)
+	return r
+}
+
+// run starts the syncer; the test stops it, or its end does.
+func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
+	t.Helper()
+	o := syncer.Options{
+		AgentNamespace: agentNamespace, Timeout: 2 * time.Second, Probe: 500 * time.Millisecond, Patrol: 2 * time.Second,
+		Registerer: prometheus.NewRegistry(), Brake: engine.BrakeOptions{Limit: 1000},
+	}
+	for _, f := range edit {
+		f(&o)
+	}
+	again := true
+	mgr, err := ctrl.NewManager(w.Super.Config, ctrl.Options{
+		Scheme: newScheme(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Controller: ctrlconfig.Controller{SkipNameValidation: &again},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // outlives the test's context: the syncer must still run when the test cleans up
+	if err := syncer.Setup(ctx, mgr, o); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	stopped := false
+	r.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the syncer ended with %v", err)
+		}
+	}
+	t.Cleanup(r.stop)
+	for _, tenant := range r.tenants {
+		r.waitFor(t, tenant, metav1.ConditionTrue, "Synced")
+	}
+}
+
+// virtualCluster makes an External VirtualCluster of a world, with the range of cluster IPs that vc-manager would make.
+func (r *running) virtualCluster(t *testing.T, namespace string, world *worlds.World) tenant {
+	t.Helper()
+	name := world.Name
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Data:       map[string][]byte{names.KubeconfigKey: world.Kubeconfig},
+	}
+	vc := &tenancyv1alpha1.VirtualCluster{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: tenancyv1alpha1.VirtualClusterSpec{ControlPlane: tenancyv1alpha1.ControlPlaneSpec{
+			Type:     tenancyv1alpha1.External,
+			External: &tenancyv1alpha1.ExternalControlPlane{KubeconfigSecret: tenancyv1alpha1.SecretKeyReference{Name: name}},
+		}},
+	}
+	cidr := &networkingv1.ServiceCIDR{
+		ObjectMeta: metav1.ObjectMeta{Name: world.Name},
+		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{world.ServiceCIDR}},
+	}
+	for _, o := range []client.Object{secret, vc, cidr} {
+		if err := r.client.Create(t.Context(), o); client.IgnoreAlreadyExists(err) != nil {
+			t.Fatal(err)
+		}
+	}
+	key := client.ObjectKeyFromObject(vc)
+	if err := r.client.Get(t.Context(), key, vc); err != nil {
+		t.Fatal(err)
+	}
+	if vc.Status.ServiceCIDR == "" {
+		vc.Status.ServiceCIDR = world.ServiceCIDR
+		if err := r.client.Status().Update(t.Context(), vc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tenant{Interface: world.Client, world: world, id: names.Tenant(key, vc.UID), vc: key}
+}
+
+// waitFor waits until the syncer reports a state of a tenant.
+func (r *running) waitFor(t *testing.T, tenant tenant, status metav1.ConditionStatus, reason string) {
+	t.Helper()
+	worlds.Eventually(t, limit, "condition Syncing of "+tenant.vc.String(), func(ctx context.Context) error {
+		var vc tenancyv1alpha1.VirtualCluster
+		if err := r.client.Get(ctx, tenant.vc, &vc); err != nil {
+			return err
+		}
+		for _, c := range vc.Status.Conditions {
+			if c.Type == tenancyv1alpha1.ConditionSyncing && c.Status == status && c.Reason == reason {
+				return nil
+			}
+		}
+		return fmt.Errorf("conditions are %+v", vc.Status.Conditions)
+	})
+}
+
+// super returns the super namespace of a tenant namespace.
+func (t tenant) super(namespace string) string { return names.SuperNamespace(t.id, namespace) }
+
+func vcOf(of tenant) *tenancyv1alpha1.VirtualCluster {
+	return &tenancyv1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: of.vc.Namespace, Name: of.vc.Name}}
+}
+
+// addressIn returns the n-th address of a range.
+func addressIn(t *testing.T, cidr string, n int) string {
+	t.Helper()
+	prefix, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := prefix.Masked().Addr()
+	for range n {
+		address = address.Next()
+	}
+	return address.String()
+}

@@ -1,0 +1,67 @@
+package resources_test
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
+)
+
+func TestEvents(t *testing.T) {
+	superNamespace := names.SuperNamespace(tenantID, "shop")
+	event := func(edit ...func(*corev1.Event)) *corev1.Event {
+		e := &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Namespace: superNamespace, Name: "web.1"},
+			InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: superNamespace, Name: "web", UID: "super"},
+			Reason:         "Failed", Message: "mount of " + superNamespace + "/web failed", Count: 3,
+			LastTimestamp: metav1.NewTime(now().Add(-time.Second)),
+		}
+		for _, f := range edit {
+			f(e)
+		}
+		return e
+	}
+	w := world{
+		tenant: []resource.Object{&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u"}}},
+		super:  []resource.Object{&corev1.Pod{ObjectMeta: replicaMeta("shop", "web", "u")}},
+	}
+	for name, tc := range map[string]struct {
+		in   *corev1.Event
+		want string
+	}{
+		"AboutAPod":      {event(), "mount of shop/web failed"},
+		"AboutOtherKind": {event(func(e *corev1.Event) { e.InvolvedObject.Kind = "ConfigMap" }), ""},
+		"AboutOlderPod":  {event(func(e *corev1.Event) { e.InvolvedObject.UID = "older" }), ""},
+		"AboutNobody":    {event(func(e *corev1.Event) { e.InvolvedObject.Name = "gone" }), ""},
+		"Old":            {event(func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(now().Add(-time.Hour)) }), ""},
+		"Series": {event(func(e *corev1.Event) {
+			e.LastTimestamp = metav1.Time{}
+			e.Series = &corev1.EventSeries{Count: 2, LastObservedTime: metav1.NewMicroTime(now())}
+		}), "mount of shop/web failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Events(), w, "shop", "web.1", nil, tc.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.want == "" {
+				if len(ops) > 0 {
+					t.Errorf("got %s, want nothing", encode(t, ops))
+				}
+				return
+			}
+			if len(ops) != 1 || ops[0].Verb != resource.Record || ops[0].Side != resource.Tenant {
+				t.Fatalf("got %s", encode(t, ops))
+			}
+			got, ok := ops[0].Object.(*corev1.Event)
+			if !ok || got.Message != tc.want || got.Namespace != "shop" || got.InvolvedObject.Namespace != "shop" || got.InvolvedObject.UID != "u" || got.Count != 3 {
+				t.Errorf("got %s", encode(t, ops))
+			}
+		})
+	}
+}

@@ -1,0 +1,162 @@
+package resources_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
+)
+
+func service(edit ...func(*corev1.Service)) *corev1.Service {
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u", ResourceVersion: "3"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.112.0.5", ClusterIPs: []string{"10.112.0.5"},
+			Selector: map[string]string{"app": "web"},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}},
+		},
+	}
+	for _, f := range edit {
+		f(s)
+	}
+	return s
+}
+
+func superService(edit ...func(*corev1.Service)) *corev1.Service {
+	s := service(edit...)
+	s.ObjectMeta = replicaMeta("shop", "web", "u")
+	return s
+}
+
+func nodePort(p int32) func(*corev1.Service) {
+	return func(s *corev1.Service) { s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, p }
+}
+
+func address(ip string) func(*corev1.Service) {
+	return func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = ip, []string{ip} }
+}
+
+func ranged() world { return world{facts: resource.Facts{ServiceCIDR: "10.112.0.0/22"}} }
+
+func TestServicesDown(t *testing.T) {
+	headless := func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }
+	for name, tc := range map[string]struct {
+		reason string
+		world  world
+		in     *corev1.Service
+		want   corev1.ServiceSpec
+	}{
+		"OwnRange":     {"the tenant chose the address", ranged(), service(), service().Spec},
+		"SharedRange":  {"the super cluster chooses", world{}, service(), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"OutOfRange":   {"a forged address is not asked for", ranged(), service(address("10.96.0.10")), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"Headless":     {"stays headless", ranged(), service(headless), service(headless).Spec},
+		"NodePort":     {"the super cluster chooses the port", ranged(), service(nodePort(30123)), service(nodePort(0)).Spec},
+		"ExternalName": {"passes", ranged(), &corev1.Service{ObjectMeta: service().ObjectMeta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}}, corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}},
+		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
+			service(func(s *corev1.Service) {
+				s.Spec.LoadBalancerIP, s.Spec.HealthCheckNodePort = "192.0.2.1", 30999 //nolint:staticcheck // deprecated fields are attacked too
+			}), service().Spec},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), tc.world, "shop", "web", tc.in, nil)
+			got := created[*corev1.Service](t, ops, err)
+			if diff := cmp.Diff(tc.want, got.Spec); diff != "" {
+				t.Errorf("%s: -want +got\n%s", tc.reason, diff)
+			}
+		})
+	}
+	// Attack N-01.
+	ops, err := decide(t, resources.Services(), ranged(), "shop", "web", service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"10.96.0.10"} }), nil)
+	rejectedWith(t, ops, err, "ExternalIPs")
+}
+
+func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
+	for name, tc := range map[string]struct {
+		tenant, super, want *corev1.Service
+		world               world
+	}{
+		"InSync":        {service(), superService(), superService(), ranged()},
+		"NodePortStays": {service(nodePort(31000)), superService(nodePort(31000)), superService(nodePort(31000)), ranged()},
+		"AddressStays":  {service(address("10.96.7.7")), superService(address("10.96.7.7")), superService(address("10.96.7.7")), world{}},
+		"PortChanges": {
+			service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), superService(),
+			superService(func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), ranged(),
+		},
+		"BecomesClusterIP": {service(), superService(nodePort(31000)), superService(), ranged()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), tc.world, "shop", "web", tc.tenant, tc.super)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want.Spec, patched(t, tc.super, resource.Super, ops).Spec); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestServicesUp(t *testing.T) {
+	balanced := func(s *corev1.Service) {
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+	}
+	for name, tc := range map[string]struct {
+		tenant, super, want *corev1.Service
+		world               world
+	}{
+		"NodePort": {service(nodePort(30001)), superService(nodePort(31000)), service(nodePort(31000)), ranged()},
+		"Status":   {service(), superService(balanced), service(balanced), ranged()},
+		// Attack N-02: a status that the tenant writes is overwritten.
+		"ForgedStatus": {service(balanced), superService(), service(), ranged()},
+		"Adopts":       {service(), superService(address("10.96.7.7")), service(address("10.96.7.7")), world{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), tc.world, "shop", "web", tc.tenant, tc.super)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := patched(t, tc.tenant, resource.Tenant, ops)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestServiceGetsAnotherAddress(t *testing.T) {
+	w := ranged()
+	taken := `Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5"]: failed to allocate IP 10.112.0.5: provided IP is already allocated`
+	ops := resources.Services().Refused(w.view(), service(nodePort(30001)), nil, taken)
+	if len(ops) != 3 || ops[2].Verb != resource.Record {
+		t.Fatalf("got %s", encode(t, ops))
+	}
+	between := patched(t, service(nodePort(30001)), resource.Tenant, ops[:1])
+	if between.Spec.Type != corev1.ServiceTypeExternalName || between.Spec.ClusterIP != "" || between.Annotations[names.AnnotationReaddress] == "" {
+		t.Errorf("between the steps it is %s", encode(t, between))
+	}
+	want := service(nodePort(0), func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil })
+	if diff := cmp.Diff(want.Spec, patched(t, service(nodePort(30001)), resource.Tenant, ops).Spec); diff != "" {
+		t.Errorf("afterwards: -want +got\n%s", diff)
+	}
+	// A syncer that starts in between finishes, and the super cluster sees nothing of it.
+	resumed, err := decide(t, resources.Services(), w, "shop", "web", between, superService())
+	if _, waits := resource.AsWait(err); !waits {
+		t.Errorf("in between: %v", err)
+	}
+	if diff := cmp.Diff(want.Spec, patched(t, between, resource.Tenant, resumed).Spec); diff != "" {
+		t.Errorf("resumed: -want +got\n%s", diff)
+	}
+	if ops := resources.Services().Refused(w.view(), service(), nil, "exceeded quota"); len(ops) > 0 {
+		t.Errorf("another refusal leads to %s", encode(t, ops))
+	}
+	immutable := `Service "web" is invalid: spec.clusterIPs[0]: Invalid value: ["10.112.0.5"]: may not change once set`
+	ops = resources.Services().Refused(w.view(), service(), superService(address("10.112.0.9")), immutable)
+	if len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Side != resource.Super {
+		t.Errorf("an address that cannot be changed leads to %s", encode(t, ops))
+	}
+}

@@ -1,0 +1,780 @@
+package syncer_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer"
+	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/test/worlds"
+)
+
+// gone turns the result of a read into nil when the object does not exist.
+func gone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err == nil {
+		return fmt.Errorf("it still exists")
+	}
+	return err
+}
+
+// namespace makes a tenant namespace and waits for its super namespace.
+func (r *running) namespace(t *testing.T, of tenant, name string) {
+	t.Helper()
+	of.world.MakeNamespace(t, name)
+	worlds.Eventually(t, limit, "super namespace of "+name, func(ctx context.Context) error {
+		return r.client.Get(ctx, client.ObjectKey{Name: of.super(name)}, &corev1.Namespace{})
+	})
+}
+
+// usingPod makes a tenant pod that mounts a ConfigMap and a Secret.
+func usingPod(t *testing.T, of tenant, namespace, name, configMap, secret string) *corev1.Pod {
+	t.Helper()
+	pod := worlds.Pod(namespace, name)
+	if configMap != "" {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "c", VolumeSource: corev1.VolumeSource{
+			ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: configMap}},
+		}})
+	}
+	if secret != "" {
+		pod.Spec.Containers[0].EnvFrom = append(pod.Spec.Containers[0].EnvFrom, corev1.EnvFromSource{
+			SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: secret}},
+		})
+	}
+	return of.world.MakePod(t, pod)
+}
+
+func (r *running) superPod(t *testing.T, of tenant, namespace, name string) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{}
+	worlds.Eventually(t, limit, "super pod of "+namespace+"/"+name, func(ctx context.Context) error {
+		return r.client.Get(ctx, client.ObjectKey{Namespace: of.super(namespace), Name: name}, pod)
+	})
+	return pod
+}
+
+// kubelet plays scheduler and kubelet for a super pod.
+func (r *running) kubelet(t *testing.T, pod *corev1.Pod, node, ip string) {
+	t.Helper()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
+	if err := r.client.Create(t.Context(), n); client.IgnoreAlreadyExists(err) != nil {
+		t.Fatal(err)
+	}
+	err := w.Super.Client.CoreV1().Pods(pod.Namespace).Bind(t.Context(), &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := metav1.Now()
+	status := map[string]any{"status": corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}, HostIP: "192.0.2.7", StartTime: &now,
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: now}},
+		ContainerStatuses: []corev1.ContainerStatus{{
+			Name: pod.Spec.Containers[0].Name, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
+		}},
+	}}
+	body, err := json.Marshal(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Super.Client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNamespaces(t *testing.T) {
+	r := start(t)
+	for _, of := range r.tenants {
+		ns, err := of.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name: "ns-basic", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "privileged", "team": "x"},
+		}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		super := &corev1.Namespace{}
+		worlds.Eventually(t, limit, "super namespace", func(ctx context.Context) error {
+			return r.client.Get(ctx, client.ObjectKey{Name: of.super("ns-basic")}, super)
+		})
+		want := map[string]string{
+			names.LabelTenant: string(of.id), names.LabelManagedBy: names.Syncer,
+			"pod-security.kubernetes.io/enforce": "baseline", corev1.LabelMetadataName: super.Name,
+		}
+		if diff := cmp.Diff(want, super.Labels); diff != "" {
+			t.Errorf("labels: -want +got\n%s", diff)
+		}
+		if super.Annotations[names.AnnotationUID] != string(ns.UID) {
+			t.Errorf("annotations are %v", super.Annotations)
+		}
+		rights := func(ctx context.Context) error {
+			_, err := w.Super.Client.RbacV1().RoleBindings(super.Name).Get(ctx, "vn-agent-streams", metav1.GetOptions{})
+			return err
+		}
+		worlds.Eventually(t, limit, "rights of vn-agent", rights)
+		if err := w.Super.Client.RbacV1().RoleBindings(super.Name).Delete(t.Context(), "vn-agent-streams", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		worlds.Eventually(t, limit, "rights of vn-agent, restored", rights)
+
+		delete(super.Labels, "pod-security.kubernetes.io/enforce")
+		if err := r.client.Update(t.Context(), super); err != nil {
+			t.Fatal(err)
+		}
+		worlds.Eventually(t, limit, "Pod Security label, restored", func(ctx context.Context) error {
+			if err := r.client.Get(ctx, client.ObjectKeyFromObject(super), super); err != nil {
+				return err
+			}
+			if super.Labels["pod-security.kubernetes.io/enforce"] != "baseline" {
+				return fmt.Errorf("labels are %v", super.Labels)
+			}
+			return nil
+		})
+		if err := of.CoreV1().Namespaces().Delete(t.Context(), "ns-basic", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		worlds.Eventually(t, limit, "super namespace to go", func(ctx context.Context) error {
+			return gone(r.client.Get(ctx, client.ObjectKeyFromObject(super), &corev1.Namespace{}))
+		})
+	}
+}
+
+func TestConfigMapsFollowTheirUse(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "cm-use")
+	if _, err := of.CoreV1().ConfigMaps("cm-use").Create(t.Context(), worlds.ConfigMap("cm-use", "conf", map[string]string{"a": "1"}), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	key := client.ObjectKey{Namespace: of.super("cm-use"), Name: "conf"}
+	worlds.Throughout(t, time.Second, "an unused ConfigMap stays where it is", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, key, &corev1.ConfigMap{}))
+	})
+	usingPod(t, of, "cm-use", "p", "conf", "")
+	content := func(want map[string]string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			got := &corev1.ConfigMap{}
+			if err := r.client.Get(ctx, key, got); err != nil {
+				return err
+			}
+			if !maps.Equal(got.Data, want) {
+				return fmt.Errorf("data is %v", got.Data)
+			}
+			return nil
+		}
+	}
+	worlds.Eventually(t, limit, "the ConfigMap that a pod uses", content(map[string]string{"a": "1"}))
+
+	if _, err := of.CoreV1().ConfigMaps("cm-use").Update(t.Context(), worlds.ConfigMap("cm-use", "conf", map[string]string{"b": "2"}), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the change", content(map[string]string{"b": "2"}))
+
+	drifted := &corev1.ConfigMap{}
+	if err := r.client.Get(t.Context(), key, drifted); err != nil {
+		t.Fatal(err)
+	}
+	drifted.Data = map[string]string{"c": "3"}
+	if err := r.client.Update(t.Context(), drifted); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the drift to be repaired", content(map[string]string{"b": "2"}))
+
+	if err := r.client.Delete(t.Context(), drifted); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the deleted replica to come back", content(map[string]string{"b": "2"}))
+
+	if err := of.CoreV1().ConfigMaps("cm-use").Delete(t.Context(), "conf", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := of.CoreV1().ConfigMaps("cm-use").Create(t.Context(), worlds.ConfigMap("cm-use", "conf", map[string]string{"d": "4"}), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the successor of the same name", content(map[string]string{"d": "4"}))
+
+	zero := int64(0)
+	if err := of.CoreV1().Pods("cm-use").Delete(t.Context(), "p", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the ConfigMap to go with its last user", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, key, &corev1.ConfigMap{}))
+	})
+}
+
+func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "not-ours")
+	foreign := worlds.ConfigMap(of.super("not-ours"), "conf", map[string]string{"owner": "operator"})
+	if err := r.client.Create(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := of.CoreV1().ConfigMaps("not-ours").Create(t.Context(), worlds.ConfigMap("not-ours", "conf", map[string]string{"owner": "tenant"}), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	usingPod(t, of, "not-ours", "p", "conf", "")
+	waitForEvent(t, of, "not-ours", "conf", "NameTaken")
+	if err := of.CoreV1().ConfigMaps("not-ours").Delete(t.Context(), "conf", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Throughout(t, time.Second, "the operator's ConfigMap", func(ctx context.Context) error {
+		got := &corev1.ConfigMap{}
+		if err := r.client.Get(ctx, client.ObjectKeyFromObject(foreign), got); err != nil {
+			return err
+		}
+		if got.Data["owner"] != "operator" || got.UID != foreign.UID {
+			return fmt.Errorf("it was changed: %v", got)
+		}
+		return nil
+	})
+}
+
+// waitForEvent waits for an event about a tenant object and checks that nothing of the super cluster shows in it.
+func waitForEvent(t *testing.T, of tenant, namespace, about, reason string) corev1.Event {
+	t.Helper()
+	var found corev1.Event
+	worlds.Eventually(t, limit, "event "+reason+" about "+about, func(ctx context.Context) error {
+		list, err := of.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, e := range list.Items {
+			if e.InvolvedObject.Name == about && e.Reason == reason {
+				found = e
+				return nil
+			}
+		}
+		return fmt.Errorf("events are %v", list.Items)
+	})
+	if strings.Contains(found.Message, of.super(namespace)) || strings.Contains(found.Message, string(of.id)) {
+		t.Errorf("the message shows names of the super cluster: %s", found.Message)
+	}
+	return found
+}
+
+func TestServicesHaveTheSameAddressOnBothSides(t *testing.T) {
+	r := start(t)
+	for _, of := range r.tenants {
+		r.namespace(t, of, "svc-same")
+		made, err := of.CoreV1().Services("svc-same").Create(t.Context(), worlds.Service("svc-same", "web"), metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		super := &corev1.Service{}
+		worlds.Eventually(t, limit, "super service", func(ctx context.Context) error {
+			return r.client.Get(ctx, client.ObjectKey{Namespace: of.super("svc-same"), Name: "web"}, super)
+		})
+		if super.Spec.ClusterIP != made.Spec.ClusterIP {
+			t.Errorf("the tenant sees %s, the super cluster has %s", made.Spec.ClusterIP, super.Spec.ClusterIP)
+		}
+		// The API server of the tenant is reached by the same two objects as any other selector-less service.
+		worlds.Eventually(t, limit, "service kubernetes", func(ctx context.Context) error {
+			api, err := of.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("default"), Name: "kubernetes"}, super); err != nil {
+				return err
+			}
+			if super.Spec.ClusterIP != api.Spec.ClusterIP {
+				return fmt.Errorf("the tenant sees %s, the super cluster has %s", api.Spec.ClusterIP, super.Spec.ClusterIP)
+			}
+			return nil
+		})
+	}
+}
+
+func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "svc-taken")
+	wanted := addressIn(t, of.world.ServiceCIDR, 77)
+	thief := worlds.Service("default", "thief")
+	thief.Spec.ClusterIP = wanted
+	if err := r.client.Create(t.Context(), thief); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.client.Delete(context.Background(), thief); err != nil { //nolint:usetesting // the test's context has ended
+			t.Error(err)
+		}
+	})
+	service := worlds.Service("svc-taken", "web")
+	service.Spec.ClusterIP = wanted
+	made, err := of.CoreV1().Services("svc-taken").Create(t.Context(), service, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "another address", func(ctx context.Context) error {
+		now, err := of.CoreV1().Services("svc-taken").Get(ctx, "web", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		super := &corev1.Service{}
+		if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("svc-taken"), Name: "web"}, super); err != nil {
+			return err
+		}
+		if now.Spec.ClusterIP == wanted || now.Spec.ClusterIP != super.Spec.ClusterIP || now.Spec.Type != corev1.ServiceTypeClusterIP {
+			return fmt.Errorf("type %s, address %s, in the super cluster %s", now.Spec.Type, now.Spec.ClusterIP, super.Spec.ClusterIP)
+		}
+		if now.UID != made.UID || now.Annotations[names.AnnotationReaddress] != "" {
+			return fmt.Errorf("it was replaced or still carries the note: %v", now.ObjectMeta)
+		}
+		return nil
+	})
+	waitForEvent(t, of, "svc-taken", "web", "ClusterIPChanged")
+}
+
+func TestEndpointSlicesOfServicesWithoutSelector(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "slices")
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-slices"}, Status: corev1.NodeStatus{
+		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.200"}},
+	}}
+	if err := r.client.Create(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the virtual node", func(ctx context.Context) error {
+		_, err := of.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+		return err
+	})
+	service := worlds.Service("slices", "outside")
+	service.Spec.Selector = nil
+	if _, err := of.CoreV1().Services("slices").Create(t.Context(), service, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	slice := func(name, service, address string) *discoveryv1.EndpointSlice {
+		port, protocol := int32(80), corev1.ProtocolTCP
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "slices", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{address}}},
+			Ports:       []discoveryv1.EndpointPort{{Port: &port, Protocol: &protocol}},
+		}
+	}
+	for _, s := range []*discoveryv1.EndpointSlice{slice("good", "outside", "203.0.113.9"), slice("bad", "outside", "192.0.2.200")} {
+		if _, err := of.DiscoveryV1().EndpointSlices("slices").Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	worlds.Eventually(t, limit, "the slice", func(ctx context.Context) error {
+		got := &discoveryv1.EndpointSlice{}
+		if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("slices"), Name: "good"}, got); err != nil {
+			return err
+		}
+		if got.Endpoints[0].Addresses[0] != "203.0.113.9" || got.Labels[discoveryv1.LabelServiceName] != "outside" {
+			return fmt.Errorf("slice is %v", got)
+		}
+		return nil
+	})
+	waitForEvent(t, of, "slices", "bad", "EndpointForbidden")
+	if err := gone(r.client.Get(t.Context(), client.ObjectKey{Namespace: of.super("slices"), Name: "bad"}, &discoveryv1.EndpointSlice{})); err != nil {
+		t.Errorf("the forbidden slice: %v", err)
+	}
+	service.Spec.Selector = map[string]string{"app": "web"}
+	if _, err := of.CoreV1().Services("slices").Update(t.Context(), service, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the slice to go when the service selects pods", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super("slices"), Name: "good"}, &discoveryv1.EndpointSlice{}))
+	})
+}
+
+func TestPodRunsAndReports(t *testing.T) {
+	r := start(t)
+	for _, of := range r.tenants {
+		r.namespace(t, of, "pod-run")
+		if _, err := of.CoreV1().Secrets("pod-run").Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s"}, StringData: map[string]string{"k": "v"}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		made := usingPod(t, of, "pod-run", "p", "", "s")
+		super := r.superPod(t, of, "pod-run", "p")
+		if super.Annotations[names.AnnotationUID] != string(made.UID) {
+			t.Errorf("annotations are %v", super.Annotations)
+		}
+		worlds.Eventually(t, limit, "the Secret that the pod uses", func(ctx context.Context) error {
+			return r.client.Get(ctx, client.ObjectKey{Namespace: of.super("pod-run"), Name: "s"}, &corev1.Secret{})
+		})
+		ip := "10.9.0." + of.world.Name[len("tenant-"):]
+		r.kubelet(t, super, "node-"+of.world.Name, ip)
+		worlds.Eventually(t, limit, "the pod to run in the tenant", func(ctx context.Context) error {
+			now, err := of.CoreV1().Pods("pod-run").Get(ctx, "p", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if now.Spec.NodeName != "node-"+of.world.Name || now.Status.Phase != corev1.PodRunning || now.Status.PodIP != ip {
+				return fmt.Errorf("node %q, phase %s, IP %q", now.Spec.NodeName, now.Status.Phase, now.Status.PodIP)
+			}
+			return nil
+		})
+		if _, err := of.CoreV1().Nodes().Get(t.Context(), "node-"+of.world.Name, metav1.GetOptions{}); err != nil {
+			t.Errorf("the node that the pod runs on: %v", err)
+		}
+	}
+}
+
+// Invariant of DESIGN 6: a tenant pod never holds a credential of the super cluster.
+func TestPodsHoldTokensOfTheTenant(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "tokens")
+	mounted := worlds.Pod("tokens", "mounted")
+	seconds := int64(1200)
+	mounted.Spec.Volumes = []corev1.Volume{{Name: "t", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: &seconds}}},
+	}}}}
+	made := of.world.MakePod(t, mounted)
+	super := r.superPod(t, of, "tokens", "mounted")
+	raw, err := json.Marshal(super.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(raw), "serviceAccountToken\"") {
+		t.Errorf("the super cluster would mint a token of its own: %s", raw)
+	}
+	var token string
+	worlds.Eventually(t, limit, "the token", func(ctx context.Context) error {
+		var list corev1.SecretList
+		if err := r.client.List(ctx, &list, client.InNamespace(of.super("tokens"))); err != nil {
+			return err
+		}
+		for _, s := range list.Items {
+			if s.Annotations[names.AnnotationUID] == string(made.UID) && s.Annotations[names.AnnotationTokenExpiry] != "" {
+				for _, v := range s.Data {
+					token = string(v)
+				}
+				if len(s.OwnerReferences) != 1 || s.OwnerReferences[0].UID != super.UID {
+					return fmt.Errorf("owners are %v, want the super pod", s.OwnerReferences)
+				}
+				return nil
+			}
+		}
+		return fmt.Errorf("%d secrets, none with a token", len(list.Items))
+	})
+	review, err := of.AuthenticationV1().TokenReviews().Create(t.Context(), &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !review.Status.Authenticated || review.Status.User.Username != "system:serviceaccount:tokens:default" ||
+		review.Status.User.Extra["authentication.kubernetes.io/pod-uid"][0] != string(made.UID) {
+		t.Errorf("the tenant says of the token: %+v", review.Status)
+	}
+	inSuper, err := w.Super.Client.AuthenticationV1().TokenReviews().Create(t.Context(), &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inSuper.Status.Authenticated {
+		t.Error("the super cluster accepts a tenant's token")
+	}
+}
+
+func TestPodDeletion(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "pod-del")
+	key := func(name string) client.ObjectKey {
+		return client.ObjectKey{Namespace: of.super("pod-del"), Name: name}
+	}
+	runPod := func(name string) {
+		of.world.MakePod(t, worlds.Pod("pod-del", name))
+		r.kubelet(t, r.superPod(t, of, "pod-del", name), "node-del", "10.9.1.1")
+		worlds.Eventually(t, limit, "the pod to run", func(ctx context.Context) error {
+			now, err := of.CoreV1().Pods("pod-del").Get(ctx, name, metav1.GetOptions{})
+			if err == nil && now.Status.Phase != corev1.PodRunning {
+				err = fmt.Errorf("phase is %s", now.Status.Phase)
+			}
+			return err
+		})
+	}
+	tenantGone := func(name string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := of.CoreV1().Pods("pod-del").Get(ctx, name, metav1.GetOptions{})
+			return gone(err)
+		}
+	}
+	zero := int64(0)
+
+	runPod("by-tenant")
+	if err := of.CoreV1().Pods("pod-del").Delete(t.Context(), "by-tenant", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the super pod to be told", func(ctx context.Context) error {
+		super := &corev1.Pod{}
+		if err := r.client.Get(ctx, key("by-tenant"), super); err != nil {
+			return err
+		}
+		if super.DeletionTimestamp == nil || *super.DeletionGracePeriodSeconds != 30 {
+			return fmt.Errorf("deletion %v, grace %v", super.DeletionTimestamp, super.DeletionGracePeriodSeconds)
+		}
+		return nil
+	})
+	if err := w.Super.Client.CoreV1().Pods(of.super("pod-del")).Delete(t.Context(), "by-tenant", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err) // the kubelet is done
+	}
+	worlds.Eventually(t, limit, "the tenant pod to go", tenantGone("by-tenant"))
+
+	runPod("by-super")
+	began := time.Now()
+	if err := w.Super.Client.CoreV1().Pods(of.super("pod-del")).Delete(t.Context(), "by-super", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the tenant pod to go when its super pod vanished", tenantGone("by-super"))
+	t.Logf("the tenant pod went %s after the super pod", time.Since(began).Round(time.Millisecond))
+}
+
+func TestRefusalIsToldInTheTenantsWords(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "refused")
+	policy := &corev1.LimitRange{
+		ObjectMeta: metav1.ObjectMeta{Namespace: of.super("refused"), Name: "small"},
+		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+			Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")},
+		}}},
+	}
+	if err := r.client.Create(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+	pod := worlds.Pod("refused", "big")
+	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}
+	pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}
+	of.world.MakePod(t, pod)
+	waitForEvent(t, of, "refused", "big", "Refused")
+
+	privileged, yes := worlds.Pod("refused", "privileged"), true
+	privileged.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: &yes}
+	of.world.MakePod(t, privileged)
+	waitForEvent(t, of, "refused", "privileged", "PodSecurity")
+	if err := gone(r.client.Get(t.Context(), client.ObjectKey{Namespace: of.super("refused"), Name: "privileged"}, &corev1.Pod{})); err != nil {
+		t.Errorf("the privileged pod in the super cluster: %v", err)
+	}
+}
+
+// Invariant 1: a tenant that hangs delays nobody else, and catches up.
+func TestHungTenantDelaysNobody(t *testing.T) {
+	r := start(t)
+	hung, other := r.tenants[0], r.tenants[1]
+	r.namespace(t, hung, "hung")
+	r.namespace(t, other, "hung")
+	var superPods []*corev1.Pod
+	for i := range 20 { // more than there are workers
+		name := fmt.Sprintf("p%d", i)
+		hung.world.MakePod(t, worlds.Pod("hung", name))
+		superPods = append(superPods, r.superPod(t, hung, "hung", name))
+	}
+	if err := hung.world.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	resumed := false
+	t.Cleanup(func() {
+		if !resumed {
+			_ = hung.world.Resume()
+		}
+	})
+	for _, p := range superPods { // every one wants to be bound in a tenant that does not answer
+		r.kubelet(t, p, "node-hung", "10.9.2.1")
+	}
+	began := time.Now()
+	for i := range 5 {
+		name := fmt.Sprintf("q%d", i)
+		other.world.MakePod(t, worlds.Pod("hung", name))
+		r.kubelet(t, r.superPod(t, other, "hung", name), "node-hung", "10.9.2.2")
+		worlds.Eventually(t, limit, "the pod of the other tenant", func(ctx context.Context) error {
+			now, err := other.CoreV1().Pods("hung").Get(ctx, name, metav1.GetOptions{})
+			if err == nil && now.Status.Phase != corev1.PodRunning {
+				err = fmt.Errorf("phase is %s", now.Status.Phase)
+			}
+			return err
+		})
+	}
+	t.Logf("five pods of the other tenant took %s", time.Since(began).Round(time.Millisecond))
+	r.waitFor(t, hung, metav1.ConditionFalse, "Lost")
+	if err := hung.world.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	resumed = true
+	r.waitFor(t, hung, metav1.ConditionTrue, "Synced")
+	for i := range superPods {
+		worlds.Eventually(t, limit, "the tenant to catch up", func(ctx context.Context) error {
+			now, err := hung.CoreV1().Pods("hung").Get(ctx, fmt.Sprintf("p%d", i), metav1.GetOptions{})
+			if err == nil && now.Status.Phase != corev1.PodRunning {
+				err = fmt.Errorf("phase is %s", now.Status.Phase)
+			}
+			return err
+		})
+	}
+}
+
+// Invariant 2: a control plane that is another one deletes nothing.
+func TestForeignControlPlaneIsNotSynced(t *testing.T) {
+	r := start(t)
+	of, other := r.tenants[0], r.tenants[1]
+	r.namespace(t, of, "foreign")
+	of.world.MakePod(t, worlds.Pod("foreign", "p"))
+	pod := r.superPod(t, of, "foreign", "p")
+
+	secret := &corev1.Secret{}
+	if err := r.client.Get(t.Context(), of.vc, secret); err != nil {
+		t.Fatal(err)
+	}
+	secret.Data[names.KubeconfigKey] = other.world.Kubeconfig // as if the tenant had come back empty
+	if err := r.client.Update(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.tenants = nil // do not wait for them to be in sync
+	r.run(t)
+	r.waitFor(t, of, metav1.ConditionFalse, "Foreign")
+	worlds.Throughout(t, 5*time.Second, "the super pod", func(ctx context.Context) error {
+		now := &corev1.Pod{}
+		if err := r.client.Get(ctx, client.ObjectKeyFromObject(pod), now); err != nil {
+			return err
+		}
+		if now.UID != pod.UID || now.DeletionTimestamp != nil {
+			return fmt.Errorf("it is being deleted or was replaced")
+		}
+		return nil
+	})
+	secret.Data[names.KubeconfigKey] = of.world.Kubeconfig
+	if err := r.client.Update(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	r.run(t)
+	r.waitFor(t, of, metav1.ConditionTrue, "Synced")
+	r.tenants = []tenant{of, other}
+}
+
+// Invariant 2: a mass disappearance that nobody saw trips a brake that only a person releases.
+func TestMassDisappearanceTripsTheBrake(t *testing.T) {
+	limited := func(o *syncer.Options) { o.Brake = engine.BrakeOptions{Limit: 3, Window: time.Hour} }
+	r := start(t, limited)
+	of := r.tenants[0]
+	r.namespace(t, of, "brake")
+	for i := range 10 {
+		if _, err := of.CoreV1().Services("brake").Create(t.Context(), worlds.Service("brake", fmt.Sprintf("s%d", i)), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(ctx context.Context) (int, error) {
+		var list corev1.ServiceList
+		err := r.client.List(ctx, &list, client.InNamespace(of.super("brake")))
+		return len(list.Items), err
+	}
+	exactly := func(want int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			if n, err := count(ctx); err != nil || n != want {
+				return fmt.Errorf("%d services, %w", n, err)
+			}
+			return nil
+		}
+	}
+	worlds.Eventually(t, limit, "all services", exactly(10))
+	r.stop()
+	for i := range 10 {
+		if err := of.CoreV1().Services("brake").Delete(t.Context(), fmt.Sprintf("s%d", i), metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tenants := r.tenants
+	r.tenants = nil
+	r.run(t, limited)
+	r.tenants = tenants
+	r.waitFor(t, of, metav1.ConditionFalse, "DeletionBrake")
+	worlds.Throughout(t, 3*time.Second, "the services that were spared", exactly(7))
+	body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"true"}}}`, names.AnnotationReleaseBrake)
+	vc := vcOf(of)
+	for i := 0; i < 3; i++ { // each release lets as many pass as the brake allows at a time
+		if err := r.client.Patch(t.Context(), vc, client.RawPatch(types.MergePatchType, body)); err != nil {
+			t.Fatal(err)
+		}
+		left := max(0, 7-3*(i+1))
+		worlds.Eventually(t, limit, "deletions to pass", func(ctx context.Context) error {
+			if n, err := count(ctx); err != nil || n > left {
+				return fmt.Errorf("%d services, %w", n, err)
+			}
+			return nil
+		})
+	}
+}
+
+// What changed on either side while no syncer ran is made good when one starts.
+func TestRestartConverges(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "restart")
+	of.world.MakePod(t, worlds.Pod("restart", "stays"))
+	of.world.MakePod(t, worlds.Pod("restart", "goes"))
+	stays, goes := r.superPod(t, of, "restart", "stays"), r.superPod(t, of, "restart", "goes")
+	r.stop()
+	r.kubelet(t, stays, "node-restart", "10.9.3.1")
+	zero := int64(0)
+	if err := of.CoreV1().Pods("restart").Delete(t.Context(), "goes", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	of.world.MakePod(t, worlds.Pod("restart", "new"))
+	r.run(t)
+	r.superPod(t, of, "restart", "new")
+	worlds.Eventually(t, limit, "the orphan to be told", func(ctx context.Context) error {
+		now := &corev1.Pod{}
+		err := r.client.Get(ctx, client.ObjectKeyFromObject(goes), now)
+		if err == nil && now.DeletionTimestamp == nil {
+			return fmt.Errorf("it runs on")
+		}
+		return client.IgnoreNotFound(err)
+	})
+	worlds.Eventually(t, limit, "the status to arrive", func(ctx context.Context) error {
+		now, err := of.CoreV1().Pods("restart").Get(ctx, "stays", metav1.GetOptions{})
+		if err == nil && now.Status.Phase != corev1.PodRunning {
+			err = fmt.Errorf("phase is %s", now.Status.Phase)
+		}
+		return err
+	})
+}
+
+func TestEventsReachTheTenant(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "events")
+	made := of.world.MakePod(t, worlds.Pod("events", "p"))
+	super := r.superPod(t, of, "events", "p")
+	now := metav1.Now()
+	_, err := w.Super.Client.CoreV1().Events(super.Namespace).Create(t.Context(), &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: "p.1"},
+		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: super.Namespace, Name: "p", UID: super.UID},
+		Reason:         "Pulled", Message: "for " + super.Namespace + "/p", Type: corev1.EventTypeNormal,
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := waitForEvent(t, of, "events", "p", "Pulled")
+	if got.InvolvedObject.UID != made.UID || got.Message != "for events/p" {
+		t.Errorf("event is %+v", got)
+	}
+}
