@@ -30,9 +30,6 @@ const (
 	addressRetry = 2 * time.Second
 )
 
-// servingOrganization is the organization of vn-agents' serving certificates.
-const servingOrganization = "system:vn-agents"
-
 // requestServing starts asking for a serving certificate by CertificateSigningRequests and returns how to get the current
 // one, nil until the first was issued. The key never leaves the process. It stops when the context ends.
 func requestServing(ctx context.Context, super kubernetes.Interface, nodeName string) (func() *tls.Certificate, error) {
@@ -87,7 +84,7 @@ func readTemplate(ctx context.Context, super kubernetes.Interface, nodeName stri
 // requestTemplate returns what a serving certificate says.
 func requestTemplate(nodeName string, addresses []corev1.NodeAddress) (*x509.CertificateRequest, error) {
 	request := &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: names.VNAgentCommonNamePrefix + nodeName, Organization: []string{servingOrganization}},
+		Subject: pkix.Name{CommonName: names.VNAgentCommonNamePrefix + nodeName, Organization: []string{names.VNAgentServingOrganization}},
 	}
 	for _, address := range addresses {
 		switch address.Type {

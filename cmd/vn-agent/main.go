@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/go-logr/logr"
+	"go.uber.org/zap/zapcore"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -37,7 +38,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	options, logging := vnagent.Options{}, zap.Options{}
+	options, logging := vnagent.Options{}, zap.Options{StacktraceLevel: zapcore.DPanicLevel}
 	flags := flag.NewFlagSet("vn-agent", flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "Path to a kubeconfig of the super cluster. When empty, the one of the service account of the pod.")
 	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the node that this vn-agent answers for. Default: the environment variable NODE_NAME.")
