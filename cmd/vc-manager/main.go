@@ -47,6 +47,7 @@ import (
 )
 
 //+kubebuilder:rbac:groups=coordination.k8s.io,namespace=vc-system,resources=leases,verbs=get;list;watch;create;update;patch
+//+kubebuilder:rbac:groups="",namespace=vc-system,resources=events,verbs=create;patch
 
 // options are the flags.
 type options struct {

@@ -1,0 +1,140 @@
+package pki
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+)
+
+const namespace = "root"
+
+func newStore(objects ...client.Object) *Store {
+	c := fake.NewClientBuilder().WithObjects(objects...).Build()
+	return &Store{Client: c, Live: c, Namespace: namespace, Now: start()}
+}
+
+func TestStoreKeepsKeys(t *testing.T) {
+	s := newStore()
+	first, err := s.Authority(t.Context(), "ca", "kubernetes")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	private, _, err := s.ServiceAccountKey(t.Context(), "sa")
+	if err != nil {
+		t.Fatalf("ServiceAccountKey: %v", err)
+	}
+
+	// Another reconciler, years later, with the same objects.
+	s.Now = start().Add(5 * 365 * 24 * time.Hour)
+	s.Established = true
+	again, err := s.Authority(t.Context(), "ca", "kubernetes")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	if diff := cmp.Diff(first.Pair, again.Pair); diff != "" {
+		t.Errorf("the CA changed (-first +again):\n%s", diff)
+	}
+	privateAgain, _, err := s.ServiceAccountKey(t.Context(), "sa")
+	if err != nil {
+		t.Fatalf("ServiceAccountKey: %v", err)
+	}
+	if diff := cmp.Diff(private, privateAgain); diff != "" {
+		t.Errorf("the signing key changed (-first +again):\n%s", diff)
+	}
+}
+
+func TestStoreUsesWhatAStaleCacheHides(t *testing.T) {
+	s := newStore()
+	first, err := s.Authority(t.Context(), "ca", "kubernetes")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	behind := newStore()
+	behind.Live = s.Live
+	again, err := behind.Authority(t.Context(), "ca", "kubernetes")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	if diff := cmp.Diff(first.Pair, again.Pair); diff != "" {
+		t.Errorf("a second CA was made (-first +again):\n%s", diff)
+	}
+}
+
+func TestStoreDoesNotReplaceKeysInUse(t *testing.T) {
+	broken := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "ca"}, Data: map[string][]byte{CertificateKey: []byte("x")}}
+	use := map[string]func(*Store) error{
+		"Authority": func(s *Store) error { _, err := s.Authority(t.Context(), "ca", "kubernetes"); return err },
+		"ServiceAccountKey": func(s *Store) error {
+			_, _, err := s.ServiceAccountKey(t.Context(), "ca")
+			return err
+		},
+	}
+	for what, call := range use {
+		for name, store := range map[string]*Store{"Gone": newStore(), "Broken": newStore(broken)} {
+			t.Run(what+name, func(t *testing.T) {
+				store.Established = true
+				err := call(store)
+				var stall *progress.Stall
+				if !errors.As(err, &stall) || stall.Reason != ReasonKeyLost {
+					t.Errorf("got %v, want a Stall with the reason %s", err, ReasonKeyLost)
+				}
+			})
+		}
+	}
+}
+
+func TestStoreRenewsLeaves(t *testing.T) {
+	s := newStore()
+	var reasons []string
+	s.Issued = func(_, why string) { reasons = append(reasons, why) }
+	ca, err := s.Authority(t.Context(), "ca", "kubernetes")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	leaf := func(request Request, verify []byte) Pair {
+		t.Helper()
+		pair, err := s.Leaf(t.Context(), "leaf", ca, request, verify)
+		if err != nil {
+			t.Fatalf("Leaf: %v", err)
+		}
+		return pair
+	}
+	first := leaf(serving(), ca.Certificate)
+	if same := leaf(serving(), ca.Certificate); !cmp.Equal(first, same) {
+		t.Error("a fresh leaf was replaced")
+	}
+	if same := leaf(serving(), []byte("another CA")); !cmp.Equal(first, same) {
+		t.Error("a fresh leaf was replaced because the CA that it is kept with changed")
+	}
+	s.Now = start().Add(61 * 24 * time.Hour)
+	second := leaf(serving(), []byte("another CA"))
+	if cmp.Equal(first, second) {
+		t.Error("a leaf was kept after two thirds of its life")
+	}
+	request := serving()
+	request.DNSNames = append(request.DNSNames, "new.example.org")
+	third := leaf(request, []byte("another CA"))
+	if err := verify(t, ca.Certificate, third.Certificate, "new.example.org", s.Now); err != nil {
+		t.Errorf("the leaf is not valid for a name that was added: %v", err)
+	}
+
+	want := []string{"it was not there", "the CA it is kept with changed", "two thirds of its life have passed", "its names or addresses changed"}
+	if diff := cmp.Diff(want, reasons); diff != "" {
+		t.Errorf("reasons (-want +got):\n%s", diff)
+	}
+	secret := &corev1.Secret{}
+	if err := s.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "leaf"}, secret); err != nil {
+		t.Fatalf("Get: %v", err)
+	}
+	if diff := cmp.Diff(third.data([]byte("another CA")), secret.Data); diff != "" {
+		t.Errorf("the Secret (-want +got):\n%s", diff)
+	}
+}
