@@ -52,7 +52,8 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 const longestHostname = 63
 
 // hostname keeps the promise of setHostnameAsFQDN with the tenant's domain. The kubelet would build the name from the
-// super namespace and the super cluster's domain.
+// super namespace and the super cluster's domain. Of pods with a subdomain that do not ask for it, the kubelet writes
+// that name into /etc/hosts, and there is no field to change that.
 func (t *translation) hostname(dst, src *corev1.PodSpec) error {
 	if src.HostnameOverride != nil || src.SetHostnameAsFQDN == nil || !*src.SetHostnameAsFQDN || src.Subdomain == "" {
 		dst.HostnameOverride, dst.SetHostnameAsFQDN = clone(src.HostnameOverride), clone(src.SetHostnameAsFQDN)

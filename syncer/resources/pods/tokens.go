@@ -75,10 +75,10 @@ func tokens(pod *corev1.Pod) []resource.Token {
 }
 
 // mint returns the operation that gives the pod its tokens, or new ones in time.
-func mint(v resource.View, tenant, super *corev1.Pod) []resource.Op {
+func mint(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
 	wanted := tokens(tenant)
-	if len(wanted) == 0 {
-		return nil
+	if len(wanted) == 0 || over(tenant, super) {
+		return nil, nil
 	}
 	ref := resource.Ref{Kind: "secrets", Namespace: tenant.Namespace, Name: TokenSecret(tenant)}
 	existing, _ := v.Get(resource.Super, ref).(*corev1.Secret)
@@ -90,7 +90,7 @@ func mint(v resource.View, tenant, super *corev1.Pod) []resource.Op {
 		case expiring(v.Now, existing):
 			why = resource.Expiring
 		default:
-			return nil
+			return nil, nil
 		}
 	}
 	return []resource.Op{{Side: resource.Super, Verb: resource.Mint, Tokens: wanted, Why: why, Object: &corev1.Secret{
@@ -109,7 +109,7 @@ func mint(v resource.View, tenant, super *corev1.Pod) []resource.Op {
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: super.Name, UID: super.UID}},
 		},
 		Type: corev1.SecretTypeOpaque,
-	}}}
+	}}}, nil
 }
 
 // ownedBy says whether the garbage collector of the super cluster will remove the Secret with the pod.

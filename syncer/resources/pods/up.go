@@ -19,9 +19,14 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	case tenant == nil || static(tenant):
 		return nil, nil
 	case super == nil:
-		return gone(v, tenant)
-	case super.Annotations[names.AnnotationUID] != string(tenant.UID) || super.Labels[names.LabelTenant] != string(v.Tenant.ID):
-		return nil, nil // of a predecessor, or of somebody else
+		return gone(tenant)
+	case super.Labels[names.LabelTenant] != string(v.Tenant.ID): // somebody else's stands there
+		if tenant.DeletionTimestamp != nil {
+			return gone(tenant)
+		}
+		return nil, nil
+	case super.Annotations[names.AnnotationUID] != string(tenant.UID):
+		return nil, nil // a predecessor's, which goes first
 	case tenant.Spec.NodeName != "" && super.Spec.NodeName != "" && tenant.Spec.NodeName != super.Spec.NodeName:
 		return misplaced(super), nil
 	}
@@ -29,24 +34,26 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	if tenant.Spec.NodeName == "" && super.Spec.NodeName != "" && tenant.DeletionTimestamp == nil {
 		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.Bind, Object: tenant, Node: super.Spec.NodeName, Why: resource.Bound})
 	}
+	// What the super cluster may refuse comes last, so that it keeps nothing else from happening.
 	for _, step := range []func(resource.View, *corev1.Pod, *corev1.Pod) ([]resource.Op, error){
-		k.change, readinessGates, transparent, k.report,
+		k.report, remove, mint, transparent, readinessGates, k.change,
 	} {
 		more, err := step(v, tenant, super)
+		ops = append(ops, more...)
 		if err != nil {
 			return ops, err
 		}
-		ops = append(ops, more...)
-	}
-	ops = append(ops, remove(tenant, super)...)
-	if tenant.DeletionTimestamp == nil && super.DeletionTimestamp == nil && !terminal(super) {
-		ops = append(ops, mint(v, tenant, super)...)
 	}
 	return ops, nil
 }
 
+// over says that nothing will be done with the pod any more.
+func over(tenant, super *corev1.Pod) bool {
+	return tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil || terminal(super)
+}
+
 // gone ends a pod whose super pod does not exist any more. One that ran does not run again: its controller replaces it.
-func gone(v resource.View, tenant *corev1.Pod) ([]resource.Op, error) {
+func gone(tenant *corev1.Pod) ([]resource.Op, error) {
 	now := int64(0)
 	remove := resource.Op{Side: resource.Tenant, Verb: resource.Delete, Object: tenant, Grace: &now}
 	switch {
@@ -81,7 +88,7 @@ func misplaced(super *corev1.Pod) []resource.Op {
 
 // change brings down what has its own way of changing: ephemeral containers and resources.
 func (k *kind) change(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
-	if tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil || terminal(super) {
+	if over(tenant, super) {
 		return nil, nil
 	}
 	var ops []resource.Op
@@ -221,19 +228,19 @@ func identity(pod *corev1.Pod) metav1.ObjectMeta {
 
 // remove carries a deletion to the other side: of a super pod that somebody else deletes, up; a shorter grace period,
 // down.
-func remove(tenant, super *corev1.Pod) []resource.Op {
+func remove(_ resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
 	if super.DeletionTimestamp == nil {
-		return nil
+		return nil, nil
 	}
 	if tenant.DeletionTimestamp == nil {
 		if terminal(tenant) || terminal(super) {
-			return nil // it is over anyway, and the tenant may still want to see how it ended
+			return nil, nil // it is over anyway, and the tenant may still want to see how it ended
 		}
-		return []resource.Op{{Side: resource.Tenant, Verb: resource.Delete, Object: tenant, Grace: clone(super.DeletionGracePeriodSeconds), Why: resource.Vanished}}
+		return []resource.Op{{Side: resource.Tenant, Verb: resource.Delete, Object: tenant, Grace: clone(super.DeletionGracePeriodSeconds), Why: resource.Vanished}}, nil
 	}
 	asked, given := tenant.DeletionGracePeriodSeconds, super.DeletionGracePeriodSeconds
 	if asked == nil || given == nil || *asked >= *given {
-		return nil
+		return nil, nil
 	}
-	return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: super, Grace: clone(asked), Why: resource.Deleted}}
+	return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: super, Grace: clone(asked), Why: resource.Deleted}}, nil
 }

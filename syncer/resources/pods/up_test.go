@@ -111,6 +111,10 @@ func TestPodsOfOthersAreLeftAlone(t *testing.T) {
 	if len(ops) > 0 {
 		t.Errorf("got %v", summary(ops))
 	}
+	ops, _ = decide(w, pod(bound, deleting(30)), super)
+	if diff := cmp.Diff([]string{"Delete tenant Deleted grace=0"}, summary(ops)); diff != "" {
+		t.Errorf("operations when the tenant deletes its pod (-want +got):\n%s", diff)
+	}
 }
 
 func TestStatus(t *testing.T) {
