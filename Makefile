@@ -118,7 +118,7 @@ $(BIN)/.controller-gen-%:
 test: unit worlds e2e ## All tests: unit, two-world and end-to-end
 
 .PHONY: unit
-unit: ## Tests that need nothing but Go
+unit: $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 	@hack/gotest $(UNIT)
 
 .PHONY: worlds
@@ -137,6 +137,7 @@ lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION
 .PHONY: generate
 generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) ## Regenerate deep copies and CRDs
 	@controller-gen object paths=./api/... crd output:crd:dir=config/crd
+	@cp config/crd/*.yaml charts/virtualcluster/crds/
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not those committed
