@@ -211,7 +211,7 @@ func TestMetadata(t *testing.T) {
 	w.facts.Opaque = []string{"secret.example.com/"}
 	w.facts.Transparent = []string{"node.example.com/"}
 	got := mustDown(t, w, pod(func(p *corev1.Pod) {
-		p.GenerateName, p.SelfLink = "web-", "x"
+		p.GenerateName = "web-"
 		p.Finalizers = []string{"example.com/keep"}
 		p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web", UID: "rs"}}
 		p.Labels = map[string]string{"app": "web", names.LabelTenant: "victim", names.LabelManagedBy: "vc-manager", "secret.example.com/a": "1", "node.example.com/b": "1"}

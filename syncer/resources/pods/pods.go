@@ -217,29 +217,34 @@ func references(pod *corev1.Pod) []resource.Ref {
 		}
 	}
 	for _, container := range containers(pod) {
-		for _, from := range container.EnvFrom {
-			if from.ConfigMapRef != nil {
-				add("configmaps", from.ConfigMapRef.Name)
-			}
-			if from.SecretRef != nil {
-				add("secrets", from.SecretRef.Name)
-			}
-		}
-		for _, env := range container.Env {
-			if env.ValueFrom == nil {
-				continue
-			}
-			if env.ValueFrom.ConfigMapKeyRef != nil {
-				add("configmaps", env.ValueFrom.ConfigMapKeyRef.Name)
-			}
-			if env.ValueFrom.SecretKeyRef != nil {
-				add("secrets", env.ValueFrom.SecretKeyRef.Name)
-			}
-		}
+		environmentReferences(container, add)
 	}
 	return slices.SortedFunc(maps.Keys(found), func(a, b resource.Ref) int {
 		return strings.Compare(a.Kind+"/"+a.Name, b.Kind+"/"+b.Name)
 	})
+}
+
+// environmentReferences adds what the environment of a container is taken from.
+func environmentReferences(container corev1.Container, add func(kind, name string)) {
+	for _, from := range container.EnvFrom {
+		if from.ConfigMapRef != nil {
+			add("configmaps", from.ConfigMapRef.Name)
+		}
+		if from.SecretRef != nil {
+			add("secrets", from.SecretRef.Name)
+		}
+	}
+	for _, env := range container.Env {
+		if env.ValueFrom == nil {
+			continue
+		}
+		if env.ValueFrom.ConfigMapKeyRef != nil {
+			add("configmaps", env.ValueFrom.ConfigMapKeyRef.Name)
+		}
+		if env.ValueFrom.SecretKeyRef != nil {
+			add("secrets", env.ValueFrom.SecretKeyRef.Name)
+		}
+	}
 }
 
 // containers returns all containers of a pod, whatever they are for.
