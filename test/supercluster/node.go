@@ -94,8 +94,9 @@ func (c *Cluster) ensureNodeFiles(n node) error {
 			return err
 		}
 	}
-	// No name server: nothing outside can be reached.
-	if err := writeFile(n.etc("resolv.conf"), []byte("search "+clusterDomain+"\n"), 0o644); err != nil {
+	// Nothing outside can be reached, but a node has a name server: a CoreDNS that forwards to the node's does not start
+	// without. This one refuses, so that names outside fail at once.
+	if err := writeFile(n.etc("resolv.conf"), []byte("nameserver 127.0.0.1\nsearch "+clusterDomain+"\n"), 0o644); err != nil {
 		return err
 	}
 	for from, to := range map[string]string{
