@@ -7,6 +7,9 @@ SHELL         := /bin/bash
 # Compilers fill the machine: one thing after the other.
 .NOTPARALLEL:
 
+# Name of the local cluster, unique on the machine.
+export CLUSTER ?= super
+
 LOCAL  := $(CURDIR)/_local
 BIN    := $(LOCAL)/bin
 IMAGES := $(LOCAL)/images
@@ -33,11 +36,11 @@ up: ## Everything: packages, build, super cluster, VirtualCluster, two tenants; 
 
 .PHONY: super
 super: build images ## Only the super cluster, without VirtualCluster
-	@$(BIN)/supercluster up
+	@$(BIN)/supercluster up --dir _local/$(CLUSTER)
 
 .PHONY: down
 down: $(BIN)/supercluster ## Remove all that runs, and its files
-	@$(BIN)/supercluster down
+	@$(BIN)/supercluster down --dir _local/$(CLUSTER)
 	@rm -rf $(LOCAL)/tenants $(LOCAL)/logs $(IMAGES)
 
 ##@ Build

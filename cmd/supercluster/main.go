@@ -110,7 +110,7 @@ func imagesCommand(config *supercluster.Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "images [FILE...]",
 		Short: "Build the image archives whose binaries have changed: all, or those named",
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			specs, err := images.List()
 			if err != nil {
 				return err
@@ -121,7 +121,7 @@ func imagesCommand(config *supercluster.Config) *cobra.Command {
 				}
 				return nil
 			}
-			return buildImages(supercluster.NewSteps(os.Stderr), images.Selected(specs, names), config.BinDir, out)
+			return buildImages(cmd.Context(), supercluster.NewSteps(os.Stderr), images.Selected(specs, names), config.BinDir, out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", filepath.Join(programDir(), "..", "images"), "folder of the archives")
@@ -129,7 +129,7 @@ func imagesCommand(config *supercluster.Config) *cobra.Command {
 	return cmd
 }
 
-func buildImages(steps *supercluster.Steps, specs []images.Spec, binDir, out string) error {
+func buildImages(ctx context.Context, steps *supercluster.Steps, specs []images.Spec, binDir, out string) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding ourselves: %w", err)
@@ -145,7 +145,7 @@ func buildImages(steps *supercluster.Steps, specs []images.Spec, binDir, out str
 			continue
 		}
 		steps.Say("Building %s", spec.Ref)
-		image, err := images.Build(spec, binDir)
+		image, err := images.Build(ctx, spec, binDir)
 		if err != nil {
 			return fmt.Errorf("building %s: %w", spec.Ref, err)
 		}

@@ -73,10 +73,10 @@ func ensureCgroup(name string) error {
 
 // inheritCpuset fills what a new version 1 cpuset leaves empty; an empty one takes no process.
 func inheritCpuset(parent, child string) error {
+	if _, err := os.Stat(filepath.Join(child, "cgroup.clone_children")); errors.Is(err, fs.ErrNotExist) {
+		return nil // version 2
+	}
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-		if _, err := os.Stat(filepath.Join(child, "cgroup.clone_children")); err != nil {
-			return nil // version 2
-		}
 		current, err := os.ReadFile(filepath.Join(child, file))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil

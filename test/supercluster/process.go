@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,16 +37,16 @@ type component struct {
 
 // fingerprint changes when the component has to be restarted.
 func (p component) fingerprint() (string, error) {
-	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q\n", p.netns, p.mntns, p.path, p.args)
+	content := fmt.Appendf(nil, "%q %q %q %q\n", p.netns, p.mntns, p.path, p.args)
 	for _, input := range p.inputs {
 		data, err := os.ReadFile(input)
 		if err != nil {
 			return "", fmt.Errorf("reading an input of %s: %w", p.name, err)
 		}
-		fmt.Fprintf(h, "%x\n", sha256.Sum256(data))
+		content = fmt.Appendf(content, "%x\n", sha256.Sum256(data))
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // process is a running process that carries our mark.
@@ -95,7 +95,7 @@ func marked(procfs, cluster string) ([]process, error) {
 			Netns:     netns,
 		})
 	}
-	sort.Slice(found, func(i, j int) bool { return found[i].PID < found[j].PID })
+	slices.SortFunc(found, func(a, b process) int { return a.PID - b.PID })
 	return found, nil
 }
 
@@ -157,14 +157,15 @@ func (c *Cluster) start(p component, fingerprint string) error {
 	if err != nil {
 		return fmt.Errorf("opening the log of %s: %w", p.name, err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	// Not "ip netns exec": that mounts a new /sys, which hides the cgroups.
 	args := []string{"--net=" + c.netnsFile(p.netns)}
 	if p.mntns != "" {
 		args = append(args, "--mount="+p.mntns)
 	}
 	args = append(args, "--", p.path)
-	cmd := exec.Command("nsenter", append(args, p.args...)...)
+	// It outlives us and this run, so no context may end it.
+	cmd := exec.CommandContext(context.Background(), "nsenter", append(args, p.args...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -188,8 +189,8 @@ func (c *Cluster) start(p component, fingerprint string) error {
 }
 
 // await polls a component's health; a component that has died fails at once with the end of its log.
-func (c *Cluster) await(ctx context.Context, p component, timeout time.Duration, healthy func(context.Context) error) error {
-	err := poll(ctx, timeout, func(ctx context.Context) error {
+func (c *Cluster) await(ctx context.Context, p component, healthy func(context.Context) error) error {
+	err := poll(ctx, patience, func(ctx context.Context) error {
 		all, err := marked("/proc", c.Name)
 		if err != nil {
 			return err

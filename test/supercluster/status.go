@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -25,9 +26,9 @@ func (c *Cluster) Status(_ context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "cluster %s: API server %s, kubeconfig %s\n", c.Name, c.APIServer(), c.Kubeconfig())
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "COMPONENT\tPROCESS\tLOG")
+	var rows strings.Builder
+	fmt.Fprintf(&rows, "cluster %s: API server %s, kubeconfig %s\n", c.Name, c.APIServer(), c.Kubeconfig())
+	rows.WriteString("COMPONENT\tPROCESS\tLOG\n")
 	down := 0
 	for _, p := range c.components() {
 		pid := "not running"
@@ -36,7 +37,11 @@ func (c *Cluster) Status(_ context.Context, out io.Writer) error {
 		} else {
 			down++
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", p.name, pid, c.logFile(p.name))
+		fmt.Fprintf(&rows, "%s\t%s\t%s\n", p.name, pid, c.logFile(p.name))
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if _, err := io.WriteString(table, rows.String()); err != nil {
+		return fmt.Errorf("printing the table: %w", err)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("printing the table: %w", err)

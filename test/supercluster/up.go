@@ -130,7 +130,7 @@ func (c *Cluster) claim(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer machine.Close()
+		defer func() { _ = machine.Close() }()
 		used, err := usedSubnets(ctx)
 		if err != nil {
 			return err
@@ -225,7 +225,7 @@ func (c *Cluster) startFoundation(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return c.await(ctx, c.apiServer(), patience, func(ctx context.Context) error {
+		return c.await(ctx, c.apiServer(), func(ctx context.Context) error {
 			// An API server that started before etcd gives up when etcd never comes: then etcd is to blame.
 			if err := c.running(c.etcd()); err != nil {
 				return fatal{fmt.Errorf("%w\n%s", err, c.logTail(c.etcd().name))}
@@ -235,7 +235,7 @@ func (c *Cluster) startFoundation(ctx context.Context) error {
 	})
 	for _, n := range c.nodes() {
 		group.Go(func() error {
-			return c.await(ctx, c.containerd(n), patience, func(ctx context.Context) error {
+			return c.await(ctx, c.containerd(n), func(ctx context.Context) error {
 				conn, err := (&net.Dialer{}).DialContext(ctx, "unix", n.containerdSocket())
 				if err != nil {
 					return err
@@ -317,7 +317,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answers %s", url, response.Status)
 	}

@@ -138,7 +138,7 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		return err
 	}
 	for _, n := range c.nodes() {
-		if err := c.await(ctx, c.kubelet(n), patience, func(ctx context.Context) error {
+		if err := c.await(ctx, c.kubelet(n), func(ctx context.Context) error {
 			// The Node object keeps its condition for a while after its kubelet died.
 			if err := get(ctx, admin, "https://"+n.IP.String()+":10250/healthz"); err != nil {
 				return err
@@ -147,12 +147,12 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
-		if err := c.await(ctx, c.kubeProxy(n), patience, func(ctx context.Context) error {
+		if err := c.await(ctx, c.kubeProxy(n), func(ctx context.Context) error {
 			return get(ctx, admin, "http://"+n.IP.String()+":10256/healthz")
 		}); err != nil {
 			return err
 		}
-		if err := c.await(ctx, c.netpol(n), patience, func(ctx context.Context) error {
+		if err := c.await(ctx, c.netpol(n), func(ctx context.Context) error {
 			_, err := run(ctx, "nsenter", "--net="+c.netnsFile(n.netns), "--", "nft", "list", "table", "inet", "netpol")
 			return err
 		}); err != nil {
@@ -161,7 +161,7 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 	}
 	for port, p := range map[string]component{"10257": c.controllerManager(), "10259": c.scheduler()} {
 		url := "https://" + c.controlPlaneIP().String() + ":" + port + "/healthz"
-		if err := c.await(ctx, p, patience, func(ctx context.Context) error { return get(ctx, admin, url) }); err != nil {
+		if err := c.await(ctx, p, func(ctx context.Context) error { return get(ctx, admin, url) }); err != nil {
 			return err
 		}
 	}

@@ -6,18 +6,19 @@ package images
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"sort"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -78,8 +79,8 @@ func (s Spec) Inputs(binDir string) []string {
 }
 
 // Build makes one image.
-func Build(spec Spec, binDir string) (v1.Image, error) {
-	layer, err := layer(spec, binDir)
+func Build(ctx context.Context, spec Spec, binDir string) (v1.Image, error) {
+	layer, err := layer(ctx, spec, binDir)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (s Spec) user() string {
 }
 
 // layer is the file system of an image: deterministic, so without times and in a fixed order.
-func layer(spec Spec, binDir string) ([]byte, error) {
+func layer(ctx context.Context, spec Spec, binDir string) ([]byte, error) {
 	t := tree{}
 	t.dir("/tmp", 0o1777)
 	t.file("/etc/passwd", 0o644, []byte("root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532:nonroot:/:/bin/sh\n"))
@@ -131,12 +132,12 @@ func layer(spec Spec, binDir string) ([]byte, error) {
 		}
 		t.file(f.To, 0o755, content)
 		if filepath.IsAbs(f.From) {
-			if err := t.libraries(f.From); err != nil {
+			if err := t.libraries(ctx, f.From); err != nil {
 				return nil, err
 			}
 		}
 		if spec.Applets && filepath.Base(f.To) == "busybox" {
-			applets, err := exec.Command(inputs[i], "--list").Output()
+			applets, err := exec.CommandContext(ctx, inputs[i], "--list").Output()
 			if err != nil {
 				return nil, fmt.Errorf("listing the commands of %s: %w", inputs[i], err)
 			}
@@ -151,8 +152,8 @@ func layer(spec Spec, binDir string) ([]byte, error) {
 }
 
 // libraries adds the shared libraries of a program of the machine; a static one has none.
-func (t tree) libraries(program string) error {
-	out, err := exec.Command("ldd", program).CombinedOutput()
+func (t tree) libraries(ctx context.Context, program string) error {
+	out, err := exec.CommandContext(ctx, "ldd", program).CombinedOutput()
 	if err != nil && !strings.Contains(string(out), "not a dynamic executable") {
 		return fmt.Errorf("listing the libraries of %s: %w: %s", program, err, out)
 	}
@@ -204,14 +205,9 @@ func (t tree) link(path, target string) {
 }
 
 func (t tree) archive() ([]byte, error) {
-	paths := make([]string, 0, len(t))
-	for path := range t {
-		paths = append(paths, path)
-	}
-	sort.Strings(paths)
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	for _, path := range paths {
+	for _, path := range slices.Sorted(maps.Keys(t)) {
 		e := t[path]
 		if err := w.WriteHeader(&e.header); err != nil {
 			return nil, fmt.Errorf("archiving %s: %w", path, err)
@@ -236,12 +232,8 @@ func Write(path, ref string, img v1.Image) error {
 	if err != nil {
 		return fmt.Errorf("creating the archive: %w", err)
 	}
-	defer f.Close()
-	if err := writeArchive(f, ref, img); err != nil {
+	if err := errors.Join(writeArchive(f, ref, img), f.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("closing %s: %w", path, err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("replacing %s: %w", path, err)
@@ -322,7 +314,7 @@ func Names(path string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening image archive: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	r := tar.NewReader(f)
 	for {
 		header, err := r.Next()

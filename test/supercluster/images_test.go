@@ -1,0 +1,78 @@
+package supercluster
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/virtualcluster-io/virtualcluster/test/supercluster/images"
+)
+
+func refs(t *testing.T) []string {
+	t.Helper()
+	specs, err := images.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, spec := range specs {
+		list = append(list, spec.Ref)
+	}
+	return list
+}
+
+func TestEverythingUsedIsBuilt(t *testing.T) {
+	built := refs(t)
+	used := []string{sandboxImage}
+	entries, err := manifests.ReadDir("manifests")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		content, err := manifests.ReadFile("manifests/" + e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`(?m)^\s*image: (\S+)$`).FindAllStringSubmatch(string(content), -1) {
+			used = append(used, match[1])
+		}
+	}
+	for _, ref := range used {
+		if !slices.Contains(built, ref) {
+			t.Errorf("%s is used and not built", ref)
+		}
+	}
+}
+
+// TestImageTagsAreTheVersionsBuilt keeps the list of images in step with what the Makefile builds.
+func TestImageTagsAreTheVersionsBuilt(t *testing.T) {
+	version := func(file, pattern string) string {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := regexp.MustCompile(pattern).FindStringSubmatch(string(content))
+		if match == nil {
+			t.Fatalf("no %s in %s", pattern, file)
+		}
+		return match[1]
+	}
+	kubernetes := version("../../go.mod", `k8s\.io/kubernetes (v\S+)`)
+	etcd := version("../etcd/go.mod", `go\.etcd\.io/etcd/server/v3 v(\S+)`)
+	want := []string{
+		"registry.k8s.io/kube-apiserver:" + kubernetes,
+		"registry.k8s.io/kube-controller-manager:" + kubernetes,
+		"registry.k8s.io/kubectl:" + kubernetes,
+		"registry.k8s.io/etcd:" + etcd + "-0",
+		"registry.k8s.io/coredns/coredns:" + version("../../hack/versions.mk", `COREDNS_VERSION\s*:= (\S+)`),
+		"docker.io/rancher/local-path-provisioner:" + version("../../hack/versions.mk", `LOCAL_PATH_VERSION\s*:= (\S+)`),
+	}
+	built := refs(t)
+	for _, ref := range want {
+		if !slices.Contains(built, ref) {
+			t.Errorf("%s is not in the list of images:\n%s", ref, strings.Join(built, "\n"))
+		}
+	}
+}
