@@ -1,0 +1,56 @@
+package external
+
+import (
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+func TestRestConfigRefusesWhatIsNotSafe(t *testing.T) {
+	cases := map[string]struct {
+		change func(*clientcmdapi.Config)
+		want   string // a part of the error; empty means accepted
+	}{
+		"Token":           {change: func(*clientcmdapi.Config) {}},
+		"OtherContextBad": {change: func(c *clientcmdapi.Config) { c.AuthInfos["other"] = &clientcmdapi.AuthInfo{TokenFile: "/etc/passwd"} }},
+		"Program":         {change: func(c *clientcmdapi.Config) { c.AuthInfos["u"].Exec = &clientcmdapi.ExecConfig{Command: "sh"} }, want: "runs a program"},
+		"AuthProvider": {change: func(c *clientcmdapi.Config) {
+			c.AuthInfos["u"].AuthProvider = &clientcmdapi.AuthProviderConfig{Name: "oidc"}
+		}, want: "runs a program"},
+		"TokenFile":      {change: func(c *clientcmdapi.Config) { c.AuthInfos["u"].TokenFile = "/var/run/secrets/token" }, want: "names a file"},
+		"ClientCertFile": {change: func(c *clientcmdapi.Config) { c.AuthInfos["u"].ClientCertificate = "/tls.crt" }, want: "names a file"},
+		"ClientKeyFile":  {change: func(c *clientcmdapi.Config) { c.AuthInfos["u"].ClientKey = "/tls.key" }, want: "names a file"},
+		"CAFile":         {change: func(c *clientcmdapi.Config) { c.Clusters["c"].CertificateAuthority = "/ca.crt" }, want: "names a file"},
+		"Insecure":       {change: func(c *clientcmdapi.Config) { c.Clusters["c"].InsecureSkipTLSVerify = true }, want: "skips the verification"},
+		"NoContext":      {change: func(c *clientcmdapi.Config) { c.CurrentContext = "" }, want: "no current context"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			config := clientcmdapi.NewConfig()
+			config.Clusters["c"] = &clientcmdapi.Cluster{Server: "https://example.org"}
+			config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: "t"}
+			config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
+			config.CurrentContext = "x"
+			tc.change(config)
+			data, err := clientcmd.Write(*config)
+			if err != nil {
+				t.Fatalf("Write: %v", err)
+			}
+			_, err = restConfig(data)
+			if tc.want == "" {
+				if err != nil {
+					t.Errorf("restConfig: got %v", err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("restConfig: got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	if _, err := restConfig([]byte("{not yaml")); err == nil {
+		t.Error("restConfig accepted garbage")
+	}
+}
