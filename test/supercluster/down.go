@@ -38,6 +38,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 			// The kernel lets go of a cgroup a little after its last process.
 			return poll(ctx, 10*time.Second, func(context.Context) error { return removeCgroup(c.cgroupName()) })
 		}},
+		{"Restoring limits", c.restoreLimits},
 		{"Removing files", func(context.Context) error { return c.removeFiles() }},
 	} {
 		if err := c.steps.Run(ctx, step.name, step.do); err != nil {

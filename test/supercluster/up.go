@@ -36,6 +36,7 @@ func (c *Cluster) Up(ctx context.Context) error {
 	}{
 		{"Checking the machine", c.checkMachine},
 		{"Claiming name and subnet", c.claim},
+		{"Raising limits on watching files", c.raiseLimits},
 		{"Writing certificates and configuration", c.ensureFiles},
 		{"Connecting network namespaces", c.ensureNetwork},
 		{"Preparing nodes", c.prepareNodes},
