@@ -126,7 +126,7 @@ type superCluster struct {
 func (s *superCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if object, ok := s.objects[r.URL.Path]; ok {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(object)
+		encode(w, object)
 		return
 	}
 	if parts := strings.Split(r.URL.Path, "/"); len(parts) < 8 {
@@ -150,10 +150,13 @@ func (s *superCluster) last() *http.Request {
 	return s.requests[len(s.requests)-1]
 }
 
+// encode writes JSON. A client that went away is what some tests are about.
+func encode(w io.Writer, object any) { _ = json.NewEncoder(w).Encode(object) }
+
 func status(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Message: message, Code: int32(code)})
+	encode(w, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Message: message, Code: int32(code)})
 }
 
 // addNamespace makes a super namespace as the syncer does.
@@ -229,7 +232,7 @@ func newWorld(t *testing.T, answer http.HandlerFunc) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +280,7 @@ func (w *world) do(t *testing.T, config *tls.Config, method, path string, header
 	if err != nil {
 		return 0, "", err
 	}
-	defer response.Body.Close()
+	defer closing(t, response.Body)
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return response.StatusCode, "", nil
 	}
@@ -291,7 +294,15 @@ func (w *world) do(t *testing.T, config *tls.Config, method, path string, header
 	return response.StatusCode, strings.TrimSpace(string(body)), nil
 }
 
-func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }
+// closing closes what a test has read.
+func closing(t *testing.T, closer io.Closer) {
+	t.Helper()
+	if err := closer.Close(); err != nil {
+		t.Errorf("closing: %v", err)
+	}
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "hello") }
 
 // Attacks V-01 and V-02: identities that nobody vouches for.
 func TestOnlyTheClientCAMakesTenants(t *testing.T) {
@@ -455,10 +466,10 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(err)
 	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nX-Super: secret\r\n\r\n", r.Header.Get("Upgrade"))
+	defer func() { _ = conn.Close() }()
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nX-Super: secret\r\n\r\n", r.Header.Get("Upgrade"))
 	if line, err := buffered.ReadString('\n'); err == nil {
-		io.WriteString(conn, line)
+		_, _ = io.WriteString(conn, line)
 	}
 }
 
@@ -475,25 +486,27 @@ func TestStreams(t *testing.T) {
 		"PortForwardWebSocket": {"GET", "/portForward/shop/web?port=80", "websocket", "portforward?ports=80"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := tls.Dial("tcp", w.address, w.tls(w.clients.issue(t, tenantA())))
+			dialer := tls.Dialer{Config: w.tls(w.clients.issue(t, tenantA()))}
+			conn, err := dialer.DialContext(t.Context(), "tcp", w.address)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
-			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: node\r\nConnection: Upgrade, Impersonate-User\r\nUpgrade: %s\r\nAuthorization: Bearer mine\r\nAuthorization: Bearer too\r\n"+
+			defer closing(t, conn)
+			_, _ = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: node\r\nConnection: Upgrade, Impersonate-User\r\nUpgrade: %s\r\nAuthorization: Bearer mine\r\nAuthorization: Bearer too\r\n"+
 				"Impersonate-User: system:admin\r\nX-Remote-Group: system:masters\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n", tc.method, tc.path, tc.upgrade)
 			reader := bufio.NewReader(conn)
 			response, err := http.ReadResponse(reader, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer closing(t, response.Body)
 			if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("X-Stream-Protocol-Version") == "" {
 				t.Fatalf("got %d %v", response.StatusCode, response.Header)
 			}
 			if response.Header.Get("X-Super") != "" {
 				t.Errorf("a header of the super cluster passed: %v", response.Header)
 			}
-			fmt.Fprint(conn, "ping\n")
+			_, _ = fmt.Fprint(conn, "ping\n")
 			if line, err := reader.ReadString('\n'); err != nil || line != "ping\n" {
 				t.Errorf("got %q %v", line, err)
 			}
@@ -558,8 +571,10 @@ func TestLogsAreFollowed(t *testing.T) {
 	next, gone := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, func(w http.ResponseWriter, r *http.Request) {
 		for i := range 2 {
-			fmt.Fprintf(w, "line %d\n", i)
-			http.NewResponseController(w).Flush()
+			_, _ = fmt.Fprintf(w, "line %d\n", i)
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
 			<-next
 		}
 		<-r.Context().Done()
@@ -575,7 +590,7 @@ func TestLogsAreFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer closing(t, response.Body)
 	lines := bufio.NewReader(response.Body)
 	for i := range 2 {
 		if line, err := lines.ReadString('\n'); err != nil || line != fmt.Sprintf("line %d\n", i) {

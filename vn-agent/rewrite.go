@@ -154,7 +154,8 @@ func (c Call) Headers(in http.Header) (http.Header, error) {
 		return nil, badRequest("Upgrade request required")
 	}
 
-	offered, known := "", []string{}
+	var offered string
+	var known []string
 	switch upgrade := in.Get("Upgrade"); {
 	case strings.EqualFold(upgrade, "SPDY/3.1"):
 		out.Set("Upgrade", "SPDY/3.1")

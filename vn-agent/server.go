@@ -76,11 +76,11 @@ func Run(ctx context.Context, options Options) error {
 		return err
 	}
 
-	listener, err := net.Listen("tcp", options.BindAddress)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.BindAddress)
 	if err != nil {
 		return fmt.Errorf("listening for tenants: %w", err)
 	}
-	health, err := net.Listen("tcp", options.HealthAddress)
+	health, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.HealthAddress)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listening for health checks: %w", err), listener.Close())
 	}
@@ -129,13 +129,13 @@ func tlsConfig(trust func() *x509.CertPool, current func() *tls.Certificate) *tl
 // healthHandler serves liveness, readiness and metrics.
 func healthHandler(registry *prometheus.Registry, current func() *tls.Certificate) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if current() == nil {
 			http.Error(w, "no serving certificate was issued yet", http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		w.WriteHeader(http.StatusOK)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
@@ -179,7 +179,7 @@ func serve(ctx context.Context, logger logr.Logger, endpoints ...endpoint) error
 	for _, e := range endpoints {
 		if err := e.server.Shutdown(deadline); err != nil {
 			logger.V(1).Info("Closing connections that are still in use", "why", err.Error())
-			e.server.Close()
+			cause = errors.Join(cause, e.server.Close())
 		}
 	}
 	return cause

@@ -79,7 +79,7 @@ func secret(namespace string, data map[string][]byte) *corev1.Secret {
 
 // terminal runs command lines against a super cluster that holds the given objects.
 type terminal struct {
-	super client.Client
+	super client.WithWatch
 	// kubeconfig is the user's.
 	kubeconfig string
 	in         string
@@ -232,13 +232,15 @@ func TestCreate(t *testing.T) {
 // states makes a VirtualCluster go through states, one at each look.
 func (x *terminal) states(states ...func(*tenancyv1alpha1.VirtualCluster)) {
 	looks := 0
-	x.super = interceptor.NewClient(x.super.(client.WithWatch), interceptor.Funcs{
+	x.super = interceptor.NewClient(x.super, interceptor.Funcs{
 		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
 			if err := c.Get(ctx, key, object, options...); err != nil {
 				return err
 			}
-			states[min(looks, len(states)-1)](object.(*tenancyv1alpha1.VirtualCluster))
-			looks++
+			if vc, ok := object.(*tenancyv1alpha1.VirtualCluster); ok {
+				states[min(looks, len(states)-1)](vc)
+				looks++
+			}
 			return nil
 		},
 	})

@@ -81,8 +81,9 @@ func (c *cli) runIn(ctx context.Context, name string, command []string, banner s
 		return err
 	}
 
-	fmt.Fprint(c.ErrOut, banner)
-	child := exec.Command(command[0], command[1:]...)
+	c.say("%s", banner)
+	// It ends by itself or by signals, which are passed on, and not because this process was told to stop.
+	child := exec.CommandContext(context.WithoutCancel(ctx), command[0], command[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = c.In, c.Out, c.ErrOut
 	child.Env = append(os.Environ(), "KUBECONFIG="+path)
 	return run(child, signals)

@@ -137,7 +137,7 @@ func (c *cli) merge(config *clientcmdapi.Config) error {
 	if err := clientcmd.ModifyConfig(access, *mine, true); err != nil {
 		return fmt.Errorf("writing your kubeconfig: %w", err)
 	}
-	fmt.Fprintf(c.ErrOut, "Added the context %s. Use it with: kubectl --context %s get namespaces\n", name, name)
+	c.say("Added the context %s. Use it with: kubectl --context %s get namespaces\n", name, name)
 	return nil
 }
 

@@ -75,7 +75,7 @@ func (c *cli) list(cmd *cobra.Command, out *output, everywhere bool) error {
 		if everywhere {
 			where = "in any namespace"
 		}
-		fmt.Fprintf(c.ErrOut, "No VirtualClusters %s. Create one with: kubectl vc create NAME --wait\n", where)
+		c.say("No VirtualClusters %s. Create one with: kubectl vc create NAME --wait\n", where)
 		return nil
 	}
 	return out.table(c, list.Items, printers.PrintOptions{WithNamespace: everywhere}, time.Now())

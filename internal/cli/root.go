@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -57,8 +57,14 @@ func (c *cli) exitCode(err error) int {
 	if exited, ok := errors.AsType[*exitError](err); ok {
 		return exited.code
 	}
-	fmt.Fprintln(c.ErrOut, "error:", strings.Join(strings.Fields(c.explain(err).Error()), " "))
+	c.say("error: %s\n", strings.Join(strings.Fields(c.explain(err).Error()), " "))
 	return 1
+}
+
+// say tells the user something that is not the result.
+func (c *cli) say(format string, args ...any) {
+	// Whoever closed the standard error does not want to know.
+	_, _ = fmt.Fprintf(c.ErrOut, format, args...)
 }
 
 func (c *cli) command() *cobra.Command {
@@ -101,19 +107,19 @@ func scheme() (*runtime.Scheme, error) {
 }
 
 // mapper knows the resources of those kinds, which saves asking the API server at every start.
-func mapper() meta.RESTMapper {
-	m := meta.NewDefaultRESTMapper(nil)
+func mapper() apimeta.RESTMapper {
+	m := apimeta.NewDefaultRESTMapper(nil)
 	for gv, kinds := range map[schema.GroupVersion][]string{
 		corev1.SchemeGroupVersion:      {"Pod", "Secret"},
 		appsv1.SchemeGroupVersion:      {"StatefulSet"},
 		tenancyv1alpha1.GroupVersion(): {"VirtualCluster"},
 	} {
 		for _, kind := range kinds {
-			m.Add(gv.WithKind(kind), meta.RESTScopeNamespace)
+			m.Add(gv.WithKind(kind), apimeta.RESTScopeNamespace)
 		}
 	}
-	m.Add(tenancyv1alpha1.GroupVersion().WithKind("ClusterVersion"), meta.RESTScopeRoot)
-	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
+	m.Add(tenancyv1alpha1.GroupVersion().WithKind("ClusterVersion"), apimeta.RESTScopeRoot)
+	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), apimeta.RESTScopeRoot)
 	return m
 }
 
@@ -179,7 +185,7 @@ func (c *cli) complete(ctx context.Context, list client.ObjectList, prefix strin
 		return nil, cobra.ShellCompDirectiveError
 	}
 	var found []string
-	err = meta.EachListItem(list, func(object runtime.Object) error {
+	err = apimeta.EachListItem(list, func(object runtime.Object) error {
 		if accessor, ok := object.(client.Object); ok && strings.HasPrefix(accessor.GetName(), prefix) {
 			found = append(found, accessor.GetName())
 		}

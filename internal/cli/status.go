@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -37,8 +37,8 @@ func (c *cli) statusCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprint(c.Out, statusTree(vc, components).String())
-		return nil
+		_, err = fmt.Fprint(c.Out, statusTree(vc, components))
+		return err
 	}
 	return cmd
 }
@@ -121,7 +121,7 @@ func statusTree(vc *tenancyv1alpha1.VirtualCluster, components []component) *tre
 		root.add("Components").table(rows)
 	}
 
-	syncing := meta.FindStatusCondition(status.Conditions, tenancyv1alpha1.ConditionSyncing)
+	syncing := apimeta.FindStatusCondition(status.Conditions, tenancyv1alpha1.ConditionSyncing)
 	if syncing == nil {
 		root.add("Syncer").add("✗ has not said anything about this tenant")
 	} else {

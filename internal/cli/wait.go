@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,7 +44,7 @@ func (c *cli) until(ctx context.Context, super client.Client, vc *tenancyv1alpha
 		}
 		if line := progress(vc); line != shown {
 			shown = line
-			fmt.Fprintf(c.ErrOut, "[%4.0fs] %s\n", time.Since(start).Seconds(), line)
+			c.say("[%4.0fs] %s\n", time.Since(start).Seconds(), line)
 		}
 		return done(vc)
 	})
@@ -72,14 +72,14 @@ func ready(vc *tenancyv1alpha1.VirtualCluster) (bool, error) {
 		return false, errors.New("the VirtualCluster was deleted while waiting for it")
 	}
 	current := func(kind string) bool {
-		condition := meta.FindStatusCondition(vc.Status.Conditions, kind)
+		condition := apimeta.FindStatusCondition(vc.Status.Conditions, kind)
 		return condition != nil && condition.Status == metav1.ConditionTrue && condition.ObservedGeneration >= vc.Generation
 	}
 	if current(tenancyv1alpha1.ConditionReady) {
 		return true, nil
 	}
 	if current(tenancyv1alpha1.ConditionStalled) {
-		condition := meta.FindStatusCondition(vc.Status.Conditions, tenancyv1alpha1.ConditionStalled)
+		condition := apimeta.FindStatusCondition(vc.Status.Conditions, tenancyv1alpha1.ConditionStalled)
 		return false, fmt.Errorf("%s needs you: %s", vc.Name, condition.Message)
 	}
 	return false, nil
