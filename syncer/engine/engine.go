@@ -234,7 +234,12 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 	v := e.view(t)
 	ops, err := w.Decide(v, key, tenantObject, superObject)
 	for _, op := range ops {
-		if opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op); opErr != nil {
+		opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op)
+		if _, refused := resource.AsReject(opErr); refused && op.Verb == resource.Patch {
+			err = opErr // what flows back flows all the same
+			continue
+		}
+		if opErr != nil {
 			return opErr
 		}
 	}

@@ -177,9 +177,13 @@ func absent(err error) error {
 	return err
 }
 
+// accountMissing is in the answer of the ServiceAccount admission plugin to a pod whose account is not there yet: the
+// super cluster makes the default account of a namespace a moment after the namespace.
+const accountMissing = "error looking up service account"
+
 // refusal says whether the super cluster will give the same answer until the object or a policy changes.
 func refusal(err error) bool {
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || strings.Contains(err.Error(), accountMissing) {
 		return false
 	}
 	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) ||
