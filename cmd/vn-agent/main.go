@@ -15,9 +15,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap/zapcore"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -40,7 +39,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	options, logging := vnagent.Options{}, zap.Options{StacktraceLevel: zapcore.DPanicLevel}
 	flags := flag.NewFlagSet("vn-agent", flag.ContinueOnError)
-	kubeconfig := flags.String("kubeconfig", "", "Path to a kubeconfig of the super cluster. When empty, the one of the service account of the pod.")
+	config.RegisterFlags(flags)
 	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"), "Name of the node that this vn-agent answers for. Default: the environment variable NODE_NAME.")
 	flags.StringVar(&options.BindAddress, "bind-address", net.JoinHostPort("", strconv.Itoa(names.VNAgentPort)), "Address at which tenants' kube-apiservers connect.")
 	flags.StringVar(&options.HealthAddress, "health-bind-address", net.JoinHostPort("127.0.0.1", strconv.Itoa(names.VNAgentPort+1)), "Address of /healthz, /readyz and /metrics, served without authentication.")
@@ -55,26 +54,10 @@ func run(ctx context.Context, args []string) error {
 	logger := zap.New(zap.UseFlagOptions(&logging))
 	// client-go logs through klog.
 	klog.SetLogger(logger)
-	super, err := superConfig(*kubeconfig)
+	super, err := config.GetConfig()
 	if err != nil {
-		return err
+		return fmt.Errorf("finding the super cluster (outside of it, set --kubeconfig): %w", err)
 	}
 	options.Super = super
 	return vnagent.Run(logr.NewContext(ctx, logger), options)
-}
-
-// superConfig returns how to reach the super cluster.
-func superConfig(kubeconfig string) (*rest.Config, error) {
-	if kubeconfig == "" {
-		config, err := rest.InClusterConfig()
-		if err != nil {
-			return nil, fmt.Errorf("reading the service account of the pod (outside a cluster, set --kubeconfig): %w", err)
-		}
-		return config, nil
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig of the super cluster: %w", err)
-	}
-	return config, nil
 }
