@@ -38,7 +38,7 @@ const agentNamespace = "vc-system"
 const limit = 30 * time.Second
 
 // w are the two worlds that all tests of the package share; each test uses namespaces of its own.
-var w *worlds.Worlds //nolint:gochecknoglobals // TestMain has no other way to hand it to tests
+var w *worlds.Worlds
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -62,7 +62,11 @@ func withWorlds(m *testing.M) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer w.Stop()
+	defer func() {
+		if err := w.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: names.VNAgentStreamsRole}}
 	if _, err := w.Super.Client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
 		return 0, fmt.Errorf("creating the role of vn-agent: %w", err)
@@ -130,7 +134,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // outlives the test's context: the syncer must still run when the test cleans up
+	ctx, cancel := context.WithCancel(context.Background()) // the syncer must still run when the test cleans up
 	if err := syncer.Setup(ctx, mgr, o); err != nil {
 		t.Fatal(err)
 	}

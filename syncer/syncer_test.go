@@ -315,7 +315,7 @@ func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.client.Delete(context.Background(), thief); err != nil { //nolint:usetesting // the test's context has ended
+		if err := r.client.Delete(context.Background(), thief); err != nil { // the test's context has ended
 			t.Error(err)
 		}
 	})

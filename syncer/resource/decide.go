@@ -91,7 +91,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if !ok {
 		return nil, fmt.Errorf("copying %T: it became another type", replica)
 	}
-	mergeMeta(v, merged, want)
+	mergeMeta(merged, want)
 	r.Merge(merged, want)
 	if equality.Semantic.DeepEqual(replica, merged) {
 		return nil, nil
@@ -178,7 +178,7 @@ func (r *Resource[T]) stamp(v View, key Key, side Side, origin, want T) {
 
 // mergeMeta sets the labels and annotations we want and removes those we once set and no longer want, which the keys
 // annotation remembers. Those of others stay.
-func mergeMeta(v View, merged, want Object) {
+func mergeMeta(merged, want Object) {
 	labels, annotations := merged.GetLabels(), merged.GetAnnotations()
 	if labels == nil {
 		labels = map[string]string{}

@@ -144,16 +144,14 @@ func patched[T resource.Object](t *testing.T, o T, side resource.Side, ops []res
 			t.Fatal(err)
 		}
 	}
-	fresh := reflectNew(o)
+	fresh, ok := reflect.New(reflect.TypeOf(o).Elem()).Interface().(T)
+	if !ok {
+		t.Fatalf("making a new %T", o)
+	}
 	if err := json.Unmarshal(raw, fresh); err != nil {
 		t.Fatal(err)
 	}
 	return fresh
-}
-
-// reflectNew returns an empty object of the same type.
-func reflectNew[T resource.Object](o T) T {
-	return reflect.New(reflect.TypeOf(o).Elem()).Interface().(T)
 }
 
 // rejectedWith checks that a decision is a rejection for the given reason.

@@ -15,7 +15,7 @@ import (
 
 func TestNodes(t *testing.T) {
 	since, beat := metav1.NewTime(now().Add(-time.Hour)), metav1.NewTime(now())
-	real := &corev1.Node{
+	machine := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "real", Labels: map[string]string{corev1.LabelHostname: "n1"}, Annotations: map[string]string{"secret": "x"}},
 		Spec:       corev1.NodeSpec{PodCIDR: "10.0.0.0/24", ProviderID: "cloud://1"},
 		Status: corev1.NodeStatus{
@@ -26,7 +26,7 @@ func TestNodes(t *testing.T) {
 			Images:          []corev1.ContainerImage{{Names: []string{"private/image"}}},
 		},
 	}
-	ops, err := decide(t, resources.Nodes(), world{}, "", "n1", nil, real)
+	ops, err := decide(t, resources.Nodes(), world{}, "", "n1", nil, machine)
 	got := created[*corev1.Node](t, ops, err)
 	if ops[0].Side != resource.Tenant {
 		t.Errorf("it is created in the %s", ops[0].Side)
@@ -35,7 +35,7 @@ func TestNodes(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelHostname: "n1"},
 			Annotations: map[string]string{names.AnnotationUID: "real", names.AnnotationKeys: "l:" + corev1.LabelHostname}},
 		Status: corev1.NodeStatus{
-			Addresses:       real.Status.Addresses,
+			Addresses:       machine.Status.Addresses,
 			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: names.VNAgentPort}},
 			Conditions:      []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: since, LastHeartbeatTime: since}},
 			NodeInfo:        corev1.NodeSystemInfo{KubeletVersion: "v1.36.3"},
@@ -48,7 +48,7 @@ func TestNodes(t *testing.T) {
 	virtual := got.DeepCopy()
 	virtual.UID = "virtual"
 	virtual.Labels["mine"] = "kept"
-	later := real.DeepCopy()
+	later := machine.DeepCopy()
 	later.Status.Conditions[0].LastHeartbeatTime = metav1.NewTime(now().Add(time.Minute))
 	if ops, err = decide(t, resources.Nodes(), world{}, "", "n1", virtual, later); len(ops) > 0 || err != nil {
 		t.Errorf("a heartbeat alone causes %s, %v", encode(t, ops), err)
@@ -68,6 +68,6 @@ func TestNodes(t *testing.T) {
 		t.Errorf("when the real node is gone: %s, %v", encode(t, ops), err)
 	}
 	own := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "tenants"}}
-	ops, err = decide(t, resources.Nodes(), world{}, "", "n1", own, real)
+	ops, err = decide(t, resources.Nodes(), world{}, "", "n1", own, machine)
 	rejectedWith(t, ops, err, "NameTaken")
 }

@@ -89,7 +89,7 @@ func serviceMerge(existing, want *corev1.Service) {
 	had := existing.Spec
 	existing.Spec = *want.Spec.DeepCopy()
 	existing.Spec.HealthCheckNodePort = had.HealthCheckNodePort
-	existing.Spec.LoadBalancerClass, existing.Spec.LoadBalancerIP = had.LoadBalancerClass, had.LoadBalancerIP //nolint:staticcheck // kept as the super cluster has it
+	existing.Spec.LoadBalancerClass, existing.Spec.LoadBalancerIP = had.LoadBalancerClass, had.LoadBalancerIP
 	if want.Spec.Type != corev1.ServiceTypeExternalName && had.Type != corev1.ServiceTypeExternalName {
 		if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
 			existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs

@@ -59,7 +59,7 @@ func TestServicesDown(t *testing.T) {
 		"ExternalName": {"passes", ranged(), &corev1.Service{ObjectMeta: service().ObjectMeta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}}, corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}},
 		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
 			service(func(s *corev1.Service) {
-				s.Spec.LoadBalancerIP, s.Spec.HealthCheckNodePort = "192.0.2.1", 30999 //nolint:staticcheck // deprecated fields are attacked too
+				s.Spec.LoadBalancerIP, s.Spec.HealthCheckNodePort = "192.0.2.1", 30999
 			}), service().Spec},
 	} {
 		t.Run(name, func(t *testing.T) {
