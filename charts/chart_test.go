@@ -309,11 +309,26 @@ func TestRightsOfTheAgent(t *testing.T) {
 	}
 }
 
-// The rights of vc-manager in the whole cluster are those its code says it needs, in kubebuilder markers.
-func TestRightsOfTheManager(t *testing.T) {
+// The rights of a component in the whole cluster are those its code says it needs, in kubebuilder markers.
+func TestRightsAreThoseOfTheCode(t *testing.T) {
+	for component, folders := range map[string][]string{
+		names.Manager: {"../controllers", "../cmd/vc-manager"},
+		names.Syncer:  {"../syncer", "../cmd/vc-syncer"},
+	} {
+		t.Run(component, func(t *testing.T) {
+			if diff := cmp.Diff(marked(t, folders...), rights(t, render(t))[component]); diff != "" {
+				t.Errorf("-markers +chart:\n%s", diff)
+			}
+		})
+	}
+}
+
+// marked returns the rights in the markers of the Go files in folders.
+func marked(t *testing.T, folders ...string) []string {
+	t.Helper()
 	marker := regexp.MustCompile(`(?m)^//\s*\+kubebuilder:rbac:(.*)$`)
 	var want []string
-	for _, folder := range []string{"../controllers", "../cmd/vc-manager"} {
+	for _, folder := range folders {
 		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || filepath.Ext(path) != ".go" {
 				return err
@@ -334,9 +349,7 @@ func TestRightsOfTheManager(t *testing.T) {
 		}
 	}
 	slices.Sort(want)
-	if diff := cmp.Diff(slices.Compact(want), rights(t, render(t))[names.Manager]); diff != "" {
-		t.Errorf("-markers +chart:\n%s", diff)
-	}
+	return slices.Compact(want)
 }
 
 // parseMarker returns the rule of a marker, and whether it is one for the whole cluster.

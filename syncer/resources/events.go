@@ -16,6 +16,8 @@ const oldEvent = 10 * time.Minute
 
 // Events records in the tenant what the super cluster reports about its objects: what the scheduler and the kubelet
 // say of a pod, what a load balancer says of a service.
+//
+// +kubebuilder:rbac:groups="",resources=events,verbs=get;list;watch
 func Events() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Event]{
 		Name:          "events",

@@ -9,6 +9,8 @@ import (
 
 // Secrets copies tenant secrets down while something synced refers to them. Service account token Secrets become
 // opaque ones, because the super cluster would bind the type to an account of its own.
+//
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
 func Secrets() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Secret]{
 		Name: "secrets",

@@ -11,6 +11,8 @@ const defaultServiceAccount = "default"
 
 // ServiceAccounts copies the identity of the accounts that pods run under, because the super cluster admits no pod
 // whose account does not exist. They get no rights and no tokens there.
+//
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
 func ServiceAccounts() resource.Kind {
 	no := false
 	return resource.Of(resource.Resource[*corev1.ServiceAccount]{

@@ -26,6 +26,9 @@ type kind struct {
 }
 
 // Kind returns the description of pods.
+//
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods/status;pods/resize;pods/ephemeralcontainers,verbs=patch
 func Kind() resource.Kind {
 	return resource.Of(describe())
 }
