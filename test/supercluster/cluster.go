@@ -71,6 +71,8 @@ func New(config Config, steps *Steps) (*Cluster, error) {
 		return nil, err
 	case c.Name != "" && c.Name != saved.Name:
 		return nil, fmt.Errorf("%s holds the cluster %q, not %q", dir, saved.Name, c.Name)
+	case c.Nodes != 0 && c.Nodes < saved.Nodes:
+		return nil, fmt.Errorf("the cluster has %d nodes and cannot shrink: remove it with down first", saved.Nodes)
 	default:
 		c.Name, c.subnet = saved.Name, saved.Subnet
 		if c.Nodes == 0 {

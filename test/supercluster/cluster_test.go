@@ -55,6 +55,12 @@ func TestNew(t *testing.T) {
 			name:   "first",
 			nodes:  4,
 		},
+		"Shrunk": {
+			reason: "a node that nobody lists would run on",
+			config: Config{Dir: "x", Nodes: 2},
+			saved:  `{"name": "first", "nodes": 3, "subnet": "172.31.4.0/24"}`,
+			err:    "cannot shrink",
+		},
 		"Renamed": {
 			reason: "a folder holds one cluster",
 			config: Config{Dir: "x", Name: "second"},

@@ -190,25 +190,37 @@ func (c *Cluster) start(p component, fingerprint string) error {
 
 // await polls a component's health; a component that has died fails at once with the end of its log.
 func (c *Cluster) await(ctx context.Context, p component, healthy func(context.Context) error) error {
+	missed := 0
 	err := poll(ctx, patience, func(ctx context.Context) error {
-		all, err := marked("/proc", c.Name)
-		if err != nil {
+		if err := c.running(p); err != nil {
+			// While nsenter becomes the component its environment is empty for a moment.
+			if missed++; missed > 3 {
+				return fatal{err}
+			}
 			return err
 		}
-		// Until nsenter has become the component its program has another name.
-		alive := false
-		for _, proc := range all {
-			alive = alive || proc.Component == p.name
-		}
-		if !alive {
-			return fatal{errors.New("the process has ended")}
-		}
+		missed = 0
 		return healthy(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for %s: %w\n%s", p.name, err, c.logTail(p.name))
 	}
 	return nil
+}
+
+// running fails when a component has no process. Until nsenter has become the component its program has another name, so
+// only the mark counts.
+func (c *Cluster) running(p component) error {
+	all, err := marked("/proc", c.Name)
+	if err != nil {
+		return err
+	}
+	for _, proc := range all {
+		if proc.Component == p.name {
+			return nil
+		}
+	}
+	return fmt.Errorf("the process of %s has ended", p.name)
 }
 
 // fatal is an error that waiting longer does not cure.

@@ -225,15 +225,10 @@ func (c *Cluster) startFoundation(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return c.await(ctx, c.apiServer(), func(ctx context.Context) error {
-			// An API server that started before etcd gives up when etcd never comes: then etcd is to blame.
-			if err := c.running(c.etcd()); err != nil {
-				return fatal{fmt.Errorf("%w\n%s", err, c.logTail(c.etcd().name))}
-			}
-			return get(ctx, client, c.APIServer()+"/readyz")
-		})
-	})
+	ready := func(ctx context.Context) error { return get(ctx, client, c.APIServer()+"/readyz") }
+	group.Go(func() error { return c.await(ctx, c.apiServer(), ready) })
+	// An API server without etcd gives up at last; etcd that has ended is to blame first.
+	group.Go(func() error { return c.await(ctx, c.etcd(), ready) })
 	for _, n := range c.nodes() {
 		group.Go(func() error {
 			return c.await(ctx, c.containerd(n), func(ctx context.Context) error {
@@ -246,20 +241,6 @@ func (c *Cluster) startFoundation(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
-}
-
-// running fails when a component has no process.
-func (c *Cluster) running(p component) error {
-	all, err := marked("/proc", c.Name)
-	if err != nil {
-		return err
-	}
-	for _, proc := range all {
-		if proc.Component == p.name {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s has ended", p.name)
 }
 
 func (c *Cluster) startNodes(ctx context.Context) error {
