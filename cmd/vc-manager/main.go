@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -95,8 +96,17 @@ func main() {
 	}
 }
 
-// run runs the manager until the context ends.
+// run runs the manager until the context ends. Being told to stop is not a failure, even before everything is started.
 func run(ctx context.Context, config *rest.Config, o options, logger logr.Logger) error {
+	err := serve(ctx, config, o, logger)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// serve starts the manager and returns when it ends.
+func serve(ctx context.Context, config *rest.Config, o options, logger logr.Logger) error {
 	pool, err := servicecidr.ParsePool(o.cidrPool, o.cidrSize)
 	if err != nil {
 		return err
