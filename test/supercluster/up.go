@@ -89,7 +89,9 @@ func lockFile(path string) (*os.File, error) {
 }
 
 // checkMachine reports everything that is missing at once.
-func (c *Cluster) checkMachine(context.Context) error {
+func (c *Cluster) checkMachine(ctx context.Context) error {
+	// Where these are part of the kernel there is nothing to load; where they are missing, the step that needs one says so.
+	_, _ = run(ctx, "modprobe", "--all", "overlay", "br_netfilter", "nf_conntrack")
 	var missing []string
 	for _, program := range []string{
 		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
