@@ -7,14 +7,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/watch"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 )
 
@@ -150,14 +150,14 @@ func measureVirtualClusters(ctx context.Context, cluster *local.Cluster, count i
 func startVirtualCluster(ctx context.Context, cluster *local.Cluster, namespace, name string) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	resource := cluster.Super.Dynamic.Resource(v1alpha1.GroupVersion().WithResource("virtualclusters")).Namespace(namespace)
+	resource := cluster.Super.Dynamic.Resource(tenancyv1alpha1.GroupVersion().WithResource("virtualclusters")).Namespace(namespace)
 	watcher, err := resource.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 	if err != nil {
 		return 0, fmt.Errorf("watching: %w", err)
 	}
 	defer watcher.Stop()
 	vc := &unstructured.Unstructured{}
-	vc.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind("VirtualCluster"))
+	vc.SetGroupVersionKind(tenancyv1alpha1.GroupVersion().WithKind("VirtualCluster"))
 	vc.SetName(name)
 	start := time.Now()
 	if _, err := resource.Create(ctx, vc, metav1.CreateOptions{}); err != nil {
@@ -180,13 +180,13 @@ func startVirtualCluster(ctx context.Context, cluster *local.Cluster, namespace,
 		if !ok {
 			return false
 		}
-		var current v1alpha1.VirtualCluster
+		var current tenancyv1alpha1.VirtualCluster
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &current); err != nil {
 			state = err.Error()
 			return false
 		}
 		state = local.Conditions(&current)
-		return meta.IsStatusConditionTrue(current.Status.Conditions, v1alpha1.ConditionReady)
+		return apimeta.IsStatusConditionTrue(current.Status.Conditions, tenancyv1alpha1.ConditionReady)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("waiting for VirtualCluster %s: %w; %s", name, err, state)

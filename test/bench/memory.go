@@ -44,7 +44,7 @@ func describeMachine() (string, error) {
 	if err := unix.Sysinfo(&info); err != nil {
 		return "", fmt.Errorf("asking for the memory: %w", err)
 	}
-	gib := float64(uint64(info.Totalram)*uint64(info.Unit)) / (1 << 30)
+	gib := float64(info.Totalram) * float64(info.Unit) / (1 << 30)
 	return fmt.Sprintf("%d cores (%s), %.0f GiB, Linux %s %s", runtime.NumCPU(), model, gib,
 		unix.ByteSliceToString(uname.Release[:]), unix.ByteSliceToString(uname.Machine[:])), nil
 }

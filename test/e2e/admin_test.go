@@ -14,11 +14,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
@@ -71,9 +71,9 @@ func makeVC(t *testing.T, cluster *local.Cluster, namespace, name, spec string) 
 }
 
 // awaitVC waits until a VirtualCluster is as wanted and returns it.
-func awaitVC(t *testing.T, cluster *local.Cluster, namespace, name, what string, timeout time.Duration, ok func(*v1alpha1.VirtualCluster) bool) *v1alpha1.VirtualCluster {
+func awaitVC(t *testing.T, cluster *local.Cluster, namespace, name, what string, timeout time.Duration, ok func(*tenancyv1alpha1.VirtualCluster) bool) *tenancyv1alpha1.VirtualCluster {
 	t.Helper()
-	var got *v1alpha1.VirtualCluster
+	var got *tenancyv1alpha1.VirtualCluster
 	worlds.Eventually(t, timeout, what, func(ctx context.Context) error {
 		var err error
 		if got, err = cluster.VirtualCluster(ctx, namespace, name); err != nil {
@@ -87,16 +87,16 @@ func awaitVC(t *testing.T, cluster *local.Cluster, namespace, name, what string,
 	return got
 }
 
-func isReady(vc *v1alpha1.VirtualCluster) bool {
-	return meta.IsStatusConditionTrue(vc.Status.Conditions, v1alpha1.ConditionReady)
+func isReady(vc *tenancyv1alpha1.VirtualCluster) bool {
+	return apimeta.IsStatusConditionTrue(vc.Status.Conditions, tenancyv1alpha1.ConditionReady)
 }
 
 // saysNo says whether some condition is not as it should be and mentions the text in its message.
-func saysNo(text string) func(*v1alpha1.VirtualCluster) bool {
-	return func(vc *v1alpha1.VirtualCluster) bool {
+func saysNo(text string) func(*tenancyv1alpha1.VirtualCluster) bool {
+	return func(vc *tenancyv1alpha1.VirtualCluster) bool {
 		return slices.ContainsFunc(vc.Status.Conditions, func(c metav1.Condition) bool {
 			bad := c.Status == metav1.ConditionFalse
-			if c.Type == v1alpha1.ConditionStalled || c.Type == v1alpha1.ConditionReconciling {
+			if c.Type == tenancyv1alpha1.ConditionStalled || c.Type == tenancyv1alpha1.ConditionReconciling {
 				bad = c.Status == metav1.ConditionTrue
 			}
 			return bad && strings.Contains(c.Message, text)
@@ -198,13 +198,13 @@ func TestMissingClusterVersion(t *testing.T) {
 // copyDefaultVersion creates a ClusterVersion like the default one, changed.
 func copyDefaultVersion(t *testing.T, cluster *local.Cluster, name string, change func(*unstructured.Unstructured)) {
 	t.Helper()
-	resource := cluster.Super.Dynamic.Resource(v1alpha1.GroupVersion().WithResource("clusterversions"))
+	resource := cluster.Super.Dynamic.Resource(tenancyv1alpha1.GroupVersion().WithResource("clusterversions"))
 	list, err := resource.List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatalf("listing ClusterVersions: %v", err)
 	}
 	for _, item := range list.Items {
-		if item.GetAnnotations()[v1alpha1.DefaultVersionAnnotation] != "true" {
+		if item.GetAnnotations()[tenancyv1alpha1.DefaultVersionAnnotation] != "true" {
 			continue
 		}
 		version := &unstructured.Unstructured{Object: map[string]any{"spec": item.Object["spec"]}}

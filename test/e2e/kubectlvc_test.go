@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 )
 
 func TestKubectlVCShowsAndOpensATenant(t *testing.T) {
@@ -21,7 +21,7 @@ func TestKubectlVCShowsAndOpensATenant(t *testing.T) {
 			t.Errorf("list does not mention %s:\n%s", name, list)
 		}
 	}
-	var decoded v1alpha1.VirtualCluster
+	var decoded tenancyv1alpha1.VirtualCluster
 	if err := json.Unmarshal([]byte(must(t, cluster.Super, "vc", "list", vc.Name, "-n", vc.Namespace, "-o", "json")), &decoded); err != nil {
 		t.Fatalf("decoding list -o json: %v", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 )
 
 // installCRDs creates every CustomResourceDefinition of config/crd and waits until its resources are served.
@@ -17,12 +17,12 @@ func installCRDs(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(root, "config", "crd", v1alpha1.Group+"_*.yaml"))
+	files, err := filepath.Glob(filepath.Join(root, "config", "crd", tenancyv1alpha1.Group+"_*.yaml"))
 	if err != nil {
 		return fmt.Errorf("listing config/crd: %w", err)
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("config/crd has no %s_*.yaml: run `make generate`", v1alpha1.Group)
+		return fmt.Errorf("config/crd has no %s_*.yaml: run `make generate`", tenancyv1alpha1.Group)
 	}
 	rest := w.Client.Discovery().RESTClient()
 	for _, file := range files {
@@ -39,8 +39,8 @@ func installCRDs(ctx context.Context, w *World) error {
 	return poll(ctx, func(ctx context.Context) error {
 		for _, file := range files {
 			// controller-gen names the file after group and resource.
-			resource := strings.TrimPrefix(strings.TrimSuffix(filepath.Base(file), ".yaml"), v1alpha1.Group+"_")
-			if err := rest.Get().AbsPath("/apis", v1alpha1.Group, v1alpha1.Version, resource).Do(ctx).Error(); err != nil {
+			resource := strings.TrimPrefix(strings.TrimSuffix(filepath.Base(file), ".yaml"), tenancyv1alpha1.Group+"_")
+			if err := rest.Get().AbsPath("/apis", tenancyv1alpha1.Group, tenancyv1alpha1.Version, resource).Do(ctx).Error(); err != nil {
 				return fmt.Errorf("listing %s: %w", resource, err)
 			}
 		}

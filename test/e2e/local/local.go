@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -56,7 +56,7 @@ type Access struct {
 // Tenant is a VirtualCluster with the kubeconfig that its owner got.
 type Tenant struct {
 	*Access
-	VirtualCluster v1alpha1.VirtualCluster
+	VirtualCluster tenancyv1alpha1.VirtualCluster
 }
 
 // ID is the name of the root namespace.
@@ -138,12 +138,12 @@ func (a *Access) Command(ctx context.Context, name string, args ...string) *exec
 }
 
 // VirtualClusters returns all VirtualClusters of the super cluster.
-func (c *Cluster) VirtualClusters(ctx context.Context) ([]v1alpha1.VirtualCluster, error) {
-	list, err := c.Super.Dynamic.Resource(v1alpha1.GroupVersion().WithResource("virtualclusters")).List(ctx, metav1.ListOptions{})
+func (c *Cluster) VirtualClusters(ctx context.Context) ([]tenancyv1alpha1.VirtualCluster, error) {
+	list, err := c.Super.Dynamic.Resource(tenancyv1alpha1.GroupVersion().WithResource("virtualclusters")).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing VirtualClusters: %w", err)
 	}
-	vcs := make([]v1alpha1.VirtualCluster, len(list.Items))
+	vcs := make([]tenancyv1alpha1.VirtualCluster, len(list.Items))
 	for i, item := range list.Items {
 		if err := convert(&item, &vcs[i]); err != nil {
 			return nil, err
@@ -153,18 +153,18 @@ func (c *Cluster) VirtualClusters(ctx context.Context) ([]v1alpha1.VirtualCluste
 }
 
 // VirtualCluster returns one.
-func (c *Cluster) VirtualCluster(ctx context.Context, namespace, name string) (*v1alpha1.VirtualCluster, error) {
-	item, err := c.Super.Dynamic.Resource(v1alpha1.GroupVersion().WithResource("virtualclusters")).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+func (c *Cluster) VirtualCluster(ctx context.Context, namespace, name string) (*tenancyv1alpha1.VirtualCluster, error) {
+	item, err := c.Super.Dynamic.Resource(tenancyv1alpha1.GroupVersion().WithResource("virtualclusters")).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("getting VirtualCluster %s/%s: %w", namespace, name, err)
 	}
-	vc := &v1alpha1.VirtualCluster{}
+	vc := &tenancyv1alpha1.VirtualCluster{}
 	return vc, convert(item, vc)
 }
 
 // Tenant returns the access of the owner of a VirtualCluster that is ready, with the kubeconfig written into a
 // directory.
-func (c *Cluster) Tenant(ctx context.Context, vc *v1alpha1.VirtualCluster, dir string) (*Tenant, error) {
+func (c *Cluster) Tenant(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, dir string) (*Tenant, error) {
 	ref := vc.Status.KubeconfigSecret
 	if ref == nil {
 		return nil, fmt.Errorf("VirtualCluster %s/%s names no kubeconfig Secret", vc.Namespace, vc.Name)
@@ -185,7 +185,7 @@ func (c *Cluster) Tenant(ctx context.Context, vc *v1alpha1.VirtualCluster, dir s
 }
 
 // Conditions returns the conditions in one line, for messages.
-func Conditions(vc *v1alpha1.VirtualCluster) string {
+func Conditions(vc *tenancyv1alpha1.VirtualCluster) string {
 	lines := make([]string, 0, len(vc.Status.Conditions)+1)
 	lines = append(lines, fmt.Sprintf("phase %s (%s)", vc.Status.Phase, vc.Status.Message))
 	for _, c := range vc.Status.Conditions {
@@ -194,7 +194,7 @@ func Conditions(vc *v1alpha1.VirtualCluster) string {
 	return strings.Join(lines, "; ")
 }
 
-func convert(item *unstructured.Unstructured, into *v1alpha1.VirtualCluster) error {
+func convert(item *unstructured.Unstructured, into *tenancyv1alpha1.VirtualCluster) error {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, into); err != nil {
 		return fmt.Errorf("decoding VirtualCluster %s/%s: %w", item.GetNamespace(), item.GetName(), err)
 	}
