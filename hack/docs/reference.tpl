@@ -7,17 +7,15 @@
 
 Group and version: `{{ .GroupVersionString }}`.
 
-{{ .Doc | trim }}
-
 Kinds:
 {{ $gv := . }}
 {{- range .SortedKinds }}
 - {{ $gv.TypeForKind . | markdownRenderTypeLink }}
 {{- end }}
 
-Every field is optional unless it is marked as required. Rules that concern several fields, and what cannot be changed
-after creation, are told by the API server when they are broken; [operations](operations.md#changing-a-virtualcluster)
-lists them.
+Every field of a spec is optional unless it is marked as required. Rules that concern several fields, and what cannot be
+changed after creation, are told by the API server when they are broken;
+[operations](operations.md#changing-a-virtualcluster) lists them.
 {{- range .SortedTypes }}{{ template "type" . }}{{ end }}
 {{ end -}}
 {{ end -}}
@@ -49,7 +47,10 @@ Part of
 |---|---|---|---|---|
 {{- range .Members }}
 | `{{ .Name }}` | {{ markdownRenderType .Type }} | {{ if eq .Name "metadata" }}As in every Kubernetes object.{{ else }}{{ template "text" .Doc }}{{ end }} | {{ markdownRenderDefault .Default }} |
-{{- range $i, $rule := .Validation }}{{ if not (hasPrefix "Optional" $rule) }} {{ markdownRenderFieldDoc $rule }}{{ end }}{{ end }} |
+{{- $optional := eq .Name "metadata" }}{{ $limits := list }}
+{{- range .Validation }}{{ if hasPrefix "Optional" . }}{{ $optional = true }}{{ else if not (regexMatch "^(Schemaless|Type):" .) }}
+{{- $limits = append $limits (markdownRenderFieldDoc .) }}{{ end }}{{ end }}
+{{- if not $optional }}{{ $limits = prepend $limits "required" }}{{ end }} {{ join ", " $limits }} |
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,0 +1,132 @@
+// Command docs writes docs/compatibility.md from the code: the kinds that the syncer knows and what it does with every
+// field of a pod. `make generate` runs it; it is no part of VirtualCluster itself.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"text/template"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
+)
+
+//go:embed compatibility.md.tmpl
+var page string
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "docs:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return errors.New("give the file to write")
+	}
+	t := template.New("compatibility")
+	// Every kind has a template of its name: one that nobody wrote is an error.
+	t.Funcs(template.FuncMap{"note": func(kind string) (string, error) {
+		var text strings.Builder
+		err := t.ExecuteTemplate(&text, kind, nil)
+		return text.String(), err
+	}})
+	if _, err := t.Parse(page); err != nil {
+		return fmt.Errorf("reading the template: %w", err)
+	}
+	spec, status := fields()
+	var out bytes.Buffer
+	if err := t.Execute(&out, map[string]any{"Kinds": kinds(), "Spec": spec, "Status": status}); err != nil {
+		return fmt.Errorf("writing the page: %w", err)
+	}
+	return os.WriteFile(args[0], out.Bytes(), 0o644)
+}
+
+// kind is a row of the table of kinds.
+type kind struct{ Name, Way string }
+
+func kinds() []kind {
+	var rows []kind
+	for _, k := range resources.All(resources.Options{}) {
+		way := "down"
+		switch {
+		case k.Origin == resource.Super:
+			way = "up"
+		case k.SuperOnly:
+			way = "made in the super cluster"
+		}
+		rows = append(rows, kind{Name: k.Name, Way: way})
+	}
+	slices.SortFunc(rows, func(a, b kind) int { return cmp.Or(cmp.Compare(a.Way, b.Way), cmp.Compare(a.Name, b.Name)) })
+	return rows
+}
+
+// section is what is decided about one type.
+type section struct {
+	Type string
+	Rows []row
+}
+
+// row is a decision about some fields.
+type row struct{ Fields, Action, Why string }
+
+// fields returns the decisions about specs and those about statuses, as users write the fields.
+func fields() (spec, status []section) {
+	types := map[string]reflect.Type{}
+	collect(reflect.TypeFor[corev1.Pod](), types)
+	var all []section
+	for _, d := range pods.Decisions() {
+		if len(all) == 0 || all[len(all)-1].Type != d.Type {
+			all = append(all, section{Type: d.Type})
+		}
+		s, name := &all[len(all)-1], fieldName(types[d.Type], d.Field)
+		if last := len(s.Rows) - 1; last >= 0 && s.Rows[last].Action == string(d.Action) && s.Rows[last].Why == d.Why {
+			s.Rows[last].Fields += ", " + name
+			continue
+		}
+		s.Rows = append(s.Rows, row{Fields: name, Action: string(d.Action), Why: d.Why})
+	}
+	first := slices.IndexFunc(all, func(s section) bool { return s.Type == reflect.TypeFor[corev1.PodStatus]().Name() })
+	return all[:first], all[first:]
+}
+
+// collect finds the types that a type is made of, by name.
+func collect(t reflect.Type, into map[string]reflect.Type) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		collect(t.Elem(), into)
+	case reflect.Struct:
+		if into[t.Name()] != nil || t.PkgPath() != reflect.TypeFor[corev1.Pod]().PkgPath() {
+			return
+		}
+		into[t.Name()] = t
+		for field := range t.Fields() {
+			collect(field.Type, into)
+		}
+	default:
+	}
+}
+
+// fieldName returns the name of a field in manifests; of an embedded type, whose fields are written in its place, a link.
+func fieldName(t reflect.Type, field string) string {
+	f, ok := t.FieldByName(field)
+	if !ok {
+		return "`" + field + "`"
+	}
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if name == "" {
+		return "[" + field + "](#" + strings.ToLower(field) + ")"
+	}
+	return "`" + name + "`"
+}
