@@ -119,6 +119,11 @@ $(BIN)/.controller-gen-%:
 	@$(install) sigs.k8s.io/controller-tools/cmd/controller-gen@$*
 	@touch $@
 
+$(BIN)/.crd-ref-docs-%:
+	@echo "Building crd-ref-docs $*"
+	@$(install) github.com/elastic/crd-ref-docs@$*
+	@touch $@
+
 ##@ Check
 
 .PHONY: test
@@ -146,13 +151,16 @@ lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION
 	@helm lint --quiet charts/*
 
 .PHONY: generate
-generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) ## Regenerate deep copies and CRDs
+generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-$(CRD_REF_DOCS_VERSION) ## Regenerate deep copies, CRDs and reference pages
 	@controller-gen object paths=./api/... crd output:crd:dir=config/crd
 	@cp config/crd/*.yaml charts/virtualcluster/crds/
+	@crd-ref-docs --source-path=api/v1alpha1 --config=hack/docs/reference.yaml --templates-dir=hack/docs --renderer=markdown \
+		--output-path=docs/reference.md --log-level=ERROR
+	@go run ./hack/docs docs/compatibility.md
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not those committed
-	@changes=$$(git status --porcelain -- api config charts); \
+	@changes=$$(git status --porcelain -- api config charts docs/reference.md docs/compatibility.md); \
 		if [[ -n $$changes ]]; then echo "Generated files differ; run make generate and commit:"; echo "$$changes"; exit 1; fi
 
 .PHONY: clean
