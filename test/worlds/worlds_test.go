@@ -1,11 +1,15 @@
 package worlds_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +143,56 @@ func TestStopLeavesNothing(t *testing.T) {
 	if err := w.Stop(); err != nil {
 		t.Errorf("stopping again: %v", err)
 	}
+}
+
+// waitEnv makes the test binary start a world, print its address and wait to be killed.
+const waitEnv = "WORLDS_TEST_WAIT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(waitEnv) == "" {
+		os.Exit(m.Run())
+	}
+	w, err := worlds.New(context.Background(), worlds.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(strings.TrimPrefix(w.Super.Config.Host, "https://"))
+	<-make(chan struct{})
+}
+
+func TestKilledTestLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	test := exec.CommandContext(t.Context(), os.Args[0])
+	test.Env = append(os.Environ(), waitEnv+"=1", "TMPDIR="+dir)
+	test.Stderr = os.Stderr
+	out, err := test.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := test.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("reading the address of the world: %v", err)
+	}
+	if err := test.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	// It was killed, so it reports an error.
+	_ = test.Wait()
+	worlds.Eventually(t, 10*time.Second, "servers and files to go away", func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimSpace(line))
+		if err == nil {
+			return errors.Join(errors.New("kube-apiserver still listens"), conn.Close())
+		}
+		left, err := os.ReadDir(dir)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%s is still there", left[0].Name())
+		}
+		return err
+	})
 }
 
 func TestMissingBinariesAreAnErrorThatSaysWhatToDo(t *testing.T) {
