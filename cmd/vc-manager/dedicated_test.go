@@ -11,13 +11,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -28,33 +28,39 @@ func superControllers() []string {
 }
 
 func TestInvalidVirtualClustersAreRefused(t *testing.T) {
+	t.Parallel()
 	f := startManager(t, worlds.Start(t, worlds.Options{}).Super)
-	external := func(spec *v1alpha1.VirtualClusterSpec) { spec.ControlPlane.Type = v1alpha1.External }
+	external := func(spec *tenancyv1alpha1.VirtualClusterSpec) { spec.ControlPlane.Type = tenancyv1alpha1.External }
 	long := strings.Repeat("a", 64)
 	cases := map[string]struct {
 		name   string
-		change func(*v1alpha1.VirtualClusterSpec)
-		then   func(*v1alpha1.VirtualClusterSpec)
+		change func(*tenancyv1alpha1.VirtualClusterSpec)
+		then   func(*tenancyv1alpha1.VirtualClusterSpec)
 		want   string
 	}{
-		"NameTooLong":            {name: long, want: "at most 63 characters"},
-		"ExternalWithoutSecret":  {change: external, want: "needs controlPlane.external.kubeconfigSecret"},
-		"SecretWithoutExternal":  {change: func(s *v1alpha1.VirtualClusterSpec) { s.ControlPlane.External = secretReference("x") }, want: "only read when controlPlane.type is External"},
-		"NotARange":              {change: func(s *v1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "ten" }, want: "must be a range in CIDR notation"},
-		"TwoReplicas":            {change: func(s *v1alpha1.VirtualClusterSpec) { s.ControlPlane.Replicas = 2 }, want: "Unsupported value: 2"},
-		"RangeChanged":           {then: func(s *v1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "10.0.0.0/22" }, want: "serviceCidr cannot be changed"},
-		"DomainChanged":          {then: func(s *v1alpha1.VirtualClusterSpec) { s.ClusterDomain = "example.org" }, want: "clusterDomain cannot be changed"},
-		"ReplicasChanged":        {then: func(s *v1alpha1.VirtualClusterSpec) { s.ControlPlane.Replicas = 3 }, want: "controlPlane.replicas cannot be changed"},
-		"TypeChanged":            {then: func(s *v1alpha1.VirtualClusterSpec) { external(s); s.ControlPlane.External = secretReference("x") }, want: "controlPlane.type cannot be changed"},
-		"EmptyIsValid":           {},
-		"ExposureMayChange":      {then: func(s *v1alpha1.VirtualClusterSpec) { s.ControlPlane.Exposure.Type = v1alpha1.ExposeClusterIP }},
+		"NameTooLong":           {name: long, want: "at most 63 characters"},
+		"ExternalWithoutSecret": {change: external, want: "needs controlPlane.external.kubeconfigSecret"},
+		"SecretWithoutExternal": {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.External = secretReference("x") }, want: "only read when controlPlane.type is External"},
+		"NotARange":             {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "ten" }, want: "must be a range in CIDR notation"},
+		"TwoReplicas":           {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.Replicas = 2 }, want: "Unsupported value: 2"},
+		"RangeChanged":          {then: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "10.0.0.0/22" }, want: "serviceCidr cannot be changed"},
+		"DomainChanged":         {then: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ClusterDomain = "example.org" }, want: "clusterDomain cannot be changed"},
+		"ReplicasChanged":       {then: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.Replicas = 3 }, want: "controlPlane.replicas cannot be changed"},
+		"TypeChanged": {then: func(s *tenancyv1alpha1.VirtualClusterSpec) {
+			external(s)
+			s.ControlPlane.External = secretReference("x")
+		}, want: "controlPlane.type cannot be changed"},
+		"EmptyIsValid": {},
+		"ExposureMayChange": {then: func(s *tenancyv1alpha1.VirtualClusterSpec) {
+			s.ControlPlane.Exposure.Type = tenancyv1alpha1.ExposeClusterIP
+		}},
 		"LongestNameIsPossible":  {name: long[:63]},
 		"DotsInNameArePossible":  {name: "a.b"},
-		"ClusterVersionIsUnseen": {change: func(s *v1alpha1.VirtualClusterSpec) { s.ClusterVersionName = "missing" }},
+		"ClusterVersionIsUnseen": {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ClusterVersionName = "missing" }},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			vc := &v1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenants, Name: strings.ToLower(name)}}
+			vc := &tenancyv1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenants, Name: strings.ToLower(name)}}
 			if tc.name != "" {
 				vc.Name = tc.name
 			}
@@ -81,19 +87,20 @@ func TestInvalidVirtualClustersAreRefused(t *testing.T) {
 }
 
 func TestEmptyObjectIsAVirtualCluster(t *testing.T) {
+	t.Parallel()
 	f := startManager(t, worlds.Start(t, worlds.Options{}).Super)
 	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind("VirtualCluster"))
+	object.SetGroupVersionKind(tenancyv1alpha1.GroupVersion().WithKind("VirtualCluster"))
 	object.SetNamespace(tenants)
 	object.SetName("empty")
 	f.create(object)
-	got := &v1alpha1.VirtualCluster{}
+	got := &tenancyv1alpha1.VirtualCluster{}
 	if err := f.Get(t.Context(), client.ObjectKeyFromObject(object), got); err != nil {
 		t.Fatalf("Get: %v", err)
 	}
-	want := v1alpha1.VirtualClusterSpec{
+	want := tenancyv1alpha1.VirtualClusterSpec{
 		ClusterDomain: "cluster.local", PKIExpireDays: 365,
-		ControlPlane: v1alpha1.ControlPlaneSpec{Type: v1alpha1.Dedicated, Replicas: 1, Exposure: v1alpha1.ExposureSpec{Type: v1alpha1.ExposeNodePort}},
+		ControlPlane: tenancyv1alpha1.ControlPlaneSpec{Type: tenancyv1alpha1.Dedicated, Replicas: 1, Exposure: tenancyv1alpha1.ExposureSpec{Type: tenancyv1alpha1.ExposeNodePort}},
 	}
 	if diff := cmp.Diff(want, got.Spec); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
@@ -101,26 +108,27 @@ func TestEmptyObjectIsAVirtualCluster(t *testing.T) {
 }
 
 func TestMissingVersionIsSaidAndRecoveredFrom(t *testing.T) {
+	t.Parallel()
 	f := startManager(t, worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super)
 
-	noDefault := f.virtualCluster("no-default", v1alpha1.VirtualClusterSpec{})
-	f.awaitStalled(noDefault, v1alpha1.ConditionVersionResolved, "NoDefaultClusterVersion", "annotate one with tenancy.x-k8s.io/is-default-version=true")
-	missing := f.virtualCluster("missing", v1alpha1.VirtualClusterSpec{ClusterVersionName: "v9"})
-	f.awaitStalled(missing, v1alpha1.ConditionVersionResolved, "ClusterVersionMissing", `ClusterVersion "v9" does not exist; create it`)
+	noDefault := f.virtualCluster("no-default", tenancyv1alpha1.VirtualClusterSpec{})
+	f.awaitStalled(noDefault, tenancyv1alpha1.ConditionVersionResolved, "NoDefaultClusterVersion", "annotate one with tenancy.x-k8s.io/is-default-version=true")
+	missing := f.virtualCluster("missing", tenancyv1alpha1.VirtualClusterSpec{ClusterVersionName: "v9"})
+	f.awaitStalled(missing, tenancyv1alpha1.ConditionVersionResolved, "ClusterVersionMissing", `ClusterVersion "v9" does not exist; create it`)
 	f.quiet(missing)
 
 	// Another version does not help one that names its own.
 	f.version("v1", "true")
-	f.awaitCondition(noDefault, v1alpha1.ConditionVersionResolved, metav1.ConditionTrue, "Succeeded", "v1")
-	f.awaitStalled(missing, v1alpha1.ConditionVersionResolved, "ClusterVersionMissing", "")
+	f.awaitCondition(noDefault, tenancyv1alpha1.ConditionVersionResolved, metav1.ConditionTrue, "Succeeded", "v1")
+	f.awaitStalled(missing, tenancyv1alpha1.ConditionVersionResolved, "ClusterVersionMissing", "")
 	f.version("v9", "false")
-	f.awaitCondition(missing, v1alpha1.ConditionVersionResolved, metav1.ConditionTrue, "Succeeded", "v9")
+	f.awaitCondition(missing, tenancyv1alpha1.ConditionVersionResolved, metav1.ConditionTrue, "Succeeded", "v9")
 
 	// Another default is for new VirtualClusters.
 	f.version("v2", "true")
 	f.quiet(noDefault)
-	newer := f.virtualCluster("newer", v1alpha1.VirtualClusterSpec{})
-	f.eventually(newer, "a version", func(vc *v1alpha1.VirtualCluster) error {
+	newer := f.virtualCluster("newer", tenancyv1alpha1.VirtualClusterSpec{})
+	f.eventually(newer, "a version", func(vc *tenancyv1alpha1.VirtualCluster) error {
 		if vc.Status.ClusterVersionName == "" {
 			return fmt.Errorf("it has none")
 		}
@@ -132,22 +140,23 @@ func TestMissingVersionIsSaidAndRecoveredFrom(t *testing.T) {
 }
 
 func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
+	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
 	f := startManager(t, super)
 	f.version("v1", "true")
-	vc := f.virtualCluster("a", v1alpha1.VirtualClusterSpec{})
-	vc = f.awaitCondition(vc, v1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", "")
+	vc := f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{})
+	vc = f.awaitCondition(vc, tenancyv1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", "")
 	root := vc.Status.ClusterNamespace
 	if want := string(names.Tenant(client.ObjectKeyFromObject(vc), vc.UID)); root != want {
 		t.Errorf("the root namespace is %s, want %s", root, want)
 	}
 	// There is no node to be reached by, but the control plane is made.
-	f.awaitCondition(vc, v1alpha1.ConditionKubeconfigReady, metav1.ConditionFalse, "NoNodeReady", "no node of the super cluster is ready")
-	f.awaitCondition(vc, v1alpha1.ConditionPKIReady, metav1.ConditionTrue, "Succeeded", "")
+	f.awaitCondition(vc, tenancyv1alpha1.ConditionKubeconfigReady, metav1.ConditionFalse, "NoNodeReady", "no node of the super cluster is ready")
+	f.awaitCondition(vc, tenancyv1alpha1.ConditionPKIReady, metav1.ConditionTrue, "Succeeded", "")
 
 	// Nothing waits for a kube-apiserver that could only wait for etcd.
 	etcd := f.awaitPod(root, "etcd-0")
-	f.awaitCondition(vc, v1alpha1.ConditionEtcdReady, metav1.ConditionFalse, "Starting", "0 of 1 replicas")
+	f.awaitCondition(vc, tenancyv1alpha1.ConditionEtcdReady, metav1.ConditionFalse, "Starting", "0 of 1 replicas")
 	f.create(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "node-1"},
 		Status: corev1.NodeStatus{
@@ -155,24 +164,24 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
 		},
 	})
-	f.awaitCondition(vc, v1alpha1.ConditionKubeconfigReady, metav1.ConditionTrue, "Succeeded", names.AdminKubeconfigSecret)
+	f.awaitCondition(vc, tenancyv1alpha1.ConditionKubeconfigReady, metav1.ConditionTrue, "Succeeded", names.AdminKubeconfigSecret)
 	f.bind(etcd, "node-1")
 	f.awaitPod(root, "kube-apiserver-0")
 	f.awaitPod(root, "kube-controller-manager-0")
 
 	t.Run("TheSyncersConditionStays", func(t *testing.T) {
 		syncing := &unstructured.Unstructured{Object: map[string]any{"status": map[string]any{"conditions": []any{map[string]any{
-			"type": v1alpha1.ConditionSyncing, "status": "True", "reason": "Synced", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+			"type": tenancyv1alpha1.ConditionSyncing, "status": "True", "reason": "Synced", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
 		}}}}}
-		syncing.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind("VirtualCluster"))
+		syncing.SetGroupVersionKind(tenancyv1alpha1.GroupVersion().WithKind("VirtualCluster"))
 		syncing.SetNamespace(tenants)
 		syncing.SetName("a")
 		if err := f.Status().Apply(t.Context(), client.ApplyConfigurationFromUnstructured(syncing), client.FieldOwner(names.Syncer)); err != nil {
 			t.Fatalf("Apply: %v", err)
 		}
 		f.breakImage(etcd)
-		stalled := f.awaitStalled(vc, v1alpha1.ConditionEtcdReady, "ImagePullFailed", "registry.k8s.io/etcd:3.6.16-0 of etcd-0 cannot be pulled")
-		if !meta.IsStatusConditionTrue(stalled.Status.Conditions, v1alpha1.ConditionSyncing) {
+		stalled := f.awaitStalled(vc, tenancyv1alpha1.ConditionEtcdReady, "ImagePullFailed", "registry.k8s.io/etcd:3.6.16-0 of etcd-0 cannot be pulled")
+		if !apimeta.IsStatusConditionTrue(stalled.Status.Conditions, tenancyv1alpha1.ConditionSyncing) {
 			t.Errorf("the condition of the syncer is gone: %s", describe(stalled))
 		}
 		f.quiet(vc)
@@ -219,10 +228,10 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 			t.Fatalf("Patch: %v", err)
 		}
 		f.delete(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: root, Name: "service-account-key"}})
-		f.awaitStalled(vc, v1alpha1.ConditionPKIReady, "KeyLost", "restore it from a backup")
+		f.awaitStalled(vc, tenancyv1alpha1.ConditionPKIReady, "KeyLost", "restore it from a backup")
 	})
 
-	t.Run("DeletionLeavesNothing", func(t *testing.T) {
+	t.Run("DeletionLeavesNothing", func(*testing.T) {
 		f.delete(vc)
 		f.finishPods(root)
 		f.awaitGone(vc)
@@ -231,6 +240,7 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 }
 
 func TestRangesAreGivenOnce(t *testing.T) {
+	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
 	f := startManager(t, super, func(o *options) { o.cidrPool = "10.112.0.0/20" })
 	f.version("v1", "true")
@@ -238,20 +248,20 @@ func TestRangesAreGivenOnce(t *testing.T) {
 	foreign := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.112.4.0/24"}}}
 	f.create(foreign)
 
-	overlap := f.virtualCluster("overlap", v1alpha1.VirtualClusterSpec{ServiceCIDR: "10.112.4.0/22"})
-	f.awaitStalled(overlap, v1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDROverlap", "overlaps 10.112.4.0/24 of ServiceCIDR foreign")
-	invalid := f.virtualCluster("invalid", v1alpha1.VirtualClusterSpec{ServiceCIDR: "10.120.0.1/22"})
-	f.awaitStalled(invalid, v1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRInvalid", "did you mean 10.120.0.0/22")
+	overlap := f.virtualCluster("overlap", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.112.4.0/22"})
+	f.awaitStalled(overlap, tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDROverlap", "overlaps 10.112.4.0/24 of ServiceCIDR foreign")
+	invalid := f.virtualCluster("invalid", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.120.0.1/22"})
+	f.awaitStalled(invalid, tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRInvalid", "did you mean 10.120.0.0/22")
 
-	var vcs []*v1alpha1.VirtualCluster
+	var vcs []*tenancyv1alpha1.VirtualCluster
 	for i := range 5 {
-		vcs = append(vcs, f.virtualCluster(fmt.Sprintf("tenant-%d", i), v1alpha1.VirtualClusterSpec{}))
+		vcs = append(vcs, f.virtualCluster(fmt.Sprintf("tenant-%d", i), tenancyv1alpha1.VirtualClusterSpec{}))
 	}
 	winners, losers := f.settled(vcs)
 	if len(winners) != 3 || len(losers) != 2 {
 		t.Fatalf("%d have a range and %d do not, want 3 and 2", len(winners), len(losers))
 	}
-	f.awaitStalled(losers[0], v1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRPoolExhausted", "start vc-manager with a larger --service-cidr-pool, or delete a VirtualCluster")
+	f.awaitStalled(losers[0], tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRPoolExhausted", "start vc-manager with a larger --service-cidr-pool, or delete a VirtualCluster")
 	f.disjoint()
 
 	// Each range that becomes free is given to one that waits.
@@ -275,17 +285,18 @@ func TestRangesAreGivenOnce(t *testing.T) {
 }
 
 func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
+	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
 	f := startManager(t, super, func(o *options) { o.cidrPool = "" })
 	f.version("v1", "true")
-	vc := f.awaitCondition(f.virtualCluster("a", v1alpha1.VirtualClusterSpec{}), v1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", super.ServiceCIDR)
+	vc := f.awaitCondition(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}), tenancyv1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", super.ServiceCIDR)
 	if vc.Status.ServiceCIDR != "" {
 		t.Errorf("status.serviceCidr is %s, want nothing for a shared range", vc.Status.ServiceCIDR)
 	}
 }
 
 // settled waits until every VirtualCluster has a range or is told that there is none.
-func (f fixture) settled(vcs []*v1alpha1.VirtualCluster) (winners, losers []*v1alpha1.VirtualCluster) {
+func (f fixture) settled(vcs []*tenancyv1alpha1.VirtualCluster) (winners, losers []*tenancyv1alpha1.VirtualCluster) {
 	f.Helper()
 	worlds.Eventually(f.T, patience, "all to have a range or none", func(ctx context.Context) error {
 		if winners, losers = f.sort(ctx, vcs); len(winners)+len(losers) != len(vcs) {
@@ -296,13 +307,13 @@ func (f fixture) settled(vcs []*v1alpha1.VirtualCluster) (winners, losers []*v1a
 	return winners, losers
 }
 
-func (f fixture) sort(ctx context.Context, vcs []*v1alpha1.VirtualCluster) (winners, losers []*v1alpha1.VirtualCluster) {
+func (f fixture) sort(ctx context.Context, vcs []*tenancyv1alpha1.VirtualCluster) (winners, losers []*tenancyv1alpha1.VirtualCluster) {
 	for _, vc := range vcs {
-		current := &v1alpha1.VirtualCluster{}
+		current := &tenancyv1alpha1.VirtualCluster{}
 		if err := f.Get(ctx, client.ObjectKeyFromObject(vc), current); err != nil {
 			continue
 		}
-		switch condition := meta.FindStatusCondition(current.Status.Conditions, v1alpha1.ConditionServiceCIDRAllocated); {
+		switch condition := apimeta.FindStatusCondition(current.Status.Conditions, tenancyv1alpha1.ConditionServiceCIDRAllocated); {
 		case condition == nil:
 		case condition.Status == metav1.ConditionTrue:
 			winners = append(winners, current)
@@ -379,10 +390,10 @@ func (f fixture) finishPods(namespace string) {
 			}
 		}
 		err := f.Get(ctx, client.ObjectKey{Name: namespace}, &corev1.Namespace{})
-		if client.IgnoreNotFound(err) == nil && err != nil {
-			return nil
+		if err == nil {
+			return fmt.Errorf("it is there with %d pods", len(pods.Items))
 		}
-		return fmt.Errorf("it is there with %d pods, or: %w", len(pods.Items), err)
+		return client.IgnoreNotFound(err)
 	})
 }
 
@@ -395,7 +406,7 @@ func (f fixture) nothingLeft(tenant string) {
 		if err := f.List(f.Context(), list, client.MatchingLabels{names.LabelTenant: tenant}); err != nil {
 			f.Fatalf("List: %v", err)
 		}
-		if left := meta.LenList(list); left > 0 {
+		if left := apimeta.LenList(list); left > 0 {
 			f.Errorf("%d %s of tenant %s are left", left, name, tenant)
 		}
 	}

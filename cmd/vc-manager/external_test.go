@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
-func secretReference(name string) *v1alpha1.ExternalControlPlane {
-	return &v1alpha1.ExternalControlPlane{KubeconfigSecret: v1alpha1.SecretKeyReference{Name: name}}
+func secretReference(name string) *tenancyv1alpha1.ExternalControlPlane {
+	return &tenancyv1alpha1.ExternalControlPlane{KubeconfigSecret: tenancyv1alpha1.SecretKeyReference{Name: name}}
 }
 
 func (f fixture) setKubeconfig(secret *corev1.Secret, kubeconfig []byte) {
@@ -30,24 +30,25 @@ func (f fixture) setKubeconfig(secret *corev1.Secret, kubeconfig []byte) {
 }
 
 func TestExternalControlPlane(t *testing.T) {
+	t.Parallel()
 	w := worlds.Start(t, worlds.Options{Tenants: 2, SuperControllers: superControllers()})
 	f := startManager(t, w.Super)
-	vc := f.virtualCluster("a", v1alpha1.VirtualClusterSpec{
+	vc := f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{
 		ServiceCIDR:  w.Tenants[0].ServiceCIDR,
-		ControlPlane: v1alpha1.ControlPlaneSpec{Type: v1alpha1.External, External: secretReference("tenant")},
+		ControlPlane: tenancyv1alpha1.ControlPlaneSpec{Type: tenancyv1alpha1.External, External: secretReference("tenant")},
 	})
-	f.awaitStalled(vc, v1alpha1.ConditionKubeconfigReady, "KubeconfigSecretMissing", "Secret tenants/tenant does not exist; create it")
+	f.awaitStalled(vc, tenancyv1alpha1.ConditionKubeconfigReady, "KubeconfigSecretMissing", "Secret tenants/tenant does not exist; create it")
 	f.quiet(vc)
 
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenants, Name: "tenant"}, Data: map[string][]byte{"wrong": []byte("x")}}
 	f.create(secret)
-	f.awaitStalled(vc, v1alpha1.ConditionKubeconfigReady, "KubeconfigSecretMissing", `has no key "kubeconfig"`)
+	f.awaitStalled(vc, tenancyv1alpha1.ConditionKubeconfigReady, "KubeconfigSecretMissing", `has no key "kubeconfig"`)
 	f.setKubeconfig(secret, []byte("apiVersion: v1\nkind: Config\n"))
-	f.awaitStalled(vc, v1alpha1.ConditionKubeconfigReady, "KubeconfigInvalid", "it has no current context")
+	f.awaitStalled(vc, tenancyv1alpha1.ConditionKubeconfigReady, "KubeconfigInvalid", "it has no current context")
 
 	w.Tenants[0].Kill()
 	f.setKubeconfig(secret, w.Tenants[0].Kubeconfig)
-	f.awaitCondition(vc, v1alpha1.ConditionAPIServerReady, metav1.ConditionFalse, "Unreachable", "connection refused")
+	f.awaitCondition(vc, tenancyv1alpha1.ConditionAPIServerReady, metav1.ConditionFalse, "Unreachable", "connection refused")
 	if err := w.Tenants[0].Restart(t.Context()); err != nil {
 		t.Fatalf("Restart: %v", err)
 	}
@@ -68,12 +69,12 @@ func TestExternalControlPlane(t *testing.T) {
 		if ref := status.KubeconfigSecret; ref == nil || ref.Name != "tenant" || ref.Key != "kubeconfig" {
 			t.Errorf("kubeconfigSecret is %+v", ref)
 		}
-		f.awaitCondition(vc, v1alpha1.ConditionCoreDNSInstalled, metav1.ConditionTrue, "Succeeded", "is not asked for")
+		f.awaitCondition(vc, tenancyv1alpha1.ConditionCoreDNSInstalled, metav1.ConditionTrue, "Succeeded", "is not asked for")
 	})
 
-	t.Run("AnotherControlPlaneIsRefused", func(t *testing.T) {
+	t.Run("AnotherControlPlaneIsRefused", func(*testing.T) {
 		f.setKubeconfig(secret, w.Tenants[1].Kubeconfig)
-		f.awaitStalled(vc, v1alpha1.ConditionIdentityVerified, "IdentityChanged", "its data was lost or replaced")
+		f.awaitStalled(vc, tenancyv1alpha1.ConditionIdentityVerified, "IdentityChanged", "its data was lost or replaced")
 		f.setKubeconfig(secret, w.Tenants[0].Kubeconfig)
 		f.awaitReady(vc)
 	})
@@ -84,7 +85,7 @@ func TestExternalControlPlane(t *testing.T) {
 		if err := f.Patch(t.Context(), vc, client.MergeFrom(base)); err != nil {
 			t.Fatalf("Patch: %v", err)
 		}
-		f.awaitCondition(vc, v1alpha1.ConditionCoreDNSInstalled, metav1.ConditionTrue, "Succeeded", "CoreDNS is installed")
+		f.awaitCondition(vc, tenancyv1alpha1.ConditionCoreDNSInstalled, metav1.ConditionTrue, "Succeeded", "CoreDNS is installed")
 		service, err := w.Tenants[0].Client.CoreV1().Services(metav1.NamespaceSystem).Get(t.Context(), "kube-dns", metav1.GetOptions{})
 		if err != nil {
 			t.Fatalf("Get: %v", err)
@@ -98,7 +99,7 @@ func TestExternalControlPlane(t *testing.T) {
 }
 
 // testExternalDeletion deletes a VirtualCluster for which a syncer has made things.
-func testExternalDeletion(t *testing.T, f fixture, vc *v1alpha1.VirtualCluster) {
+func testExternalDeletion(t *testing.T, f fixture, vc *tenancyv1alpha1.VirtualCluster) {
 	f.T = t
 	root := vc.Status.ClusterNamespace
 	namespace := func(name, uid string) *corev1.Namespace {
@@ -126,8 +127,8 @@ func testExternalDeletion(t *testing.T, f fixture, vc *v1alpha1.VirtualCluster) 
 	deleted, retained := volume("deleted", corev1.PersistentVolumeReclaimDelete), volume("retained", corev1.PersistentVolumeReclaimRetain)
 
 	f.delete(vc)
-	f.eventually(vc, "the phase Deleting and what it waits for", func(vc *v1alpha1.VirtualCluster) error {
-		if want := "shop (Some content in the namespace has finalizers remaining"; vc.Status.Phase != v1alpha1.PhaseDeleting || !strings.Contains(vc.Status.Message, want) {
+	f.eventually(vc, "the phase Deleting and what it waits for", func(vc *tenancyv1alpha1.VirtualCluster) error {
+		if want := "shop (Some content in the namespace has finalizers remaining"; vc.Status.Phase != tenancyv1alpha1.PhaseDeleting || !strings.Contains(vc.Status.Message, want) {
 			return fmt.Errorf("want %q", want)
 		}
 		return nil
@@ -145,7 +146,7 @@ func testExternalDeletion(t *testing.T, f fixture, vc *v1alpha1.VirtualCluster) 
 		t.Fatalf("Update: %v", err)
 	}
 	f.awaitGone(shop)
-	f.eventually(vc, "the volume to be waited for", func(vc *v1alpha1.VirtualCluster) error {
+	f.eventually(vc, "the volume to be waited for", func(vc *tenancyv1alpha1.VirtualCluster) error {
 		if want := "waiting for these volumes to be gone: deleted"; vc.Status.Message != want {
 			return fmt.Errorf("want %q", want)
 		}

@@ -36,7 +36,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/nodecert"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision/dedicated"
@@ -119,7 +119,7 @@ func serve(ctx context.Context, config *rest.Config, o options, logger logr.Logg
 	if err := ensureNamespace(ctx, config, o.namespace); err != nil {
 		return err
 	}
-	mgr, err := newManager(config, scheme, o)
+	mgr, err := newManager(config, scheme, o, logger)
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
@@ -154,11 +154,11 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 	reconciler := &virtualcluster.Reconciler{
 		Client: mgr.GetClient(),
 		Live:   mgr.GetAPIReader(),
-		Provisioners: map[v1alpha1.ControlPlaneType]provision.Provisioner{
-			v1alpha1.Dedicated: &dedicated.Provisioner{
+		Provisioners: map[tenancyv1alpha1.ControlPlaneType]provision.Provisioner{
+			tenancyv1alpha1.Dedicated: &dedicated.Provisioner{
 				Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Trust: authorities, CIDRs: cidrs, InCluster: o.inCluster,
 			},
-			v1alpha1.External: &external.Provisioner{Live: mgr.GetAPIReader()},
+			tenancyv1alpha1.External: &external.Provisioner{Live: mgr.GetAPIReader()},
 		},
 		CIDRs:   cidrs,
 		Events:  mgr.GetEventRecorder(names.Manager),
@@ -176,7 +176,7 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 }
 
 // newManager returns a manager whose cache holds only what vc-manager made, as far as the API server can tell.
-func newManager(config *rest.Config, scheme *runtime.Scheme, o options) (ctrl.Manager, error) {
+func newManager(config *rest.Config, scheme *runtime.Scheme, o options, logger logr.Logger) (ctrl.Manager, error) {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{names.LabelManagedBy: names.Manager})}
 	ofTenants, err := labels.NewRequirement(names.LabelTenant, selection.Exists, nil)
 	if err != nil {
@@ -184,6 +184,7 @@ func newManager(config *rest.Config, scheme *runtime.Scheme, o options) (ctrl.Ma
 	}
 	return ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
+		Logger: logger,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
@@ -253,7 +254,7 @@ func trimMetadata(object any) (any, error) {
 // newScheme knows the kinds that vc-manager works with.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, tenancyv1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("registering kinds: %w", err)
 		}

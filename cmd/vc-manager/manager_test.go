@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/testr"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -23,7 +24,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
@@ -33,6 +34,12 @@ const (
 	// tenants is the namespace that the tests' VirtualClusters are in.
 	tenants = "tenants"
 )
+
+func TestMain(m *testing.M) {
+	// Managers have loggers of their own; this is for what comes before them.
+	ctrl.SetLogger(logr.Discard())
+	os.Exit(m.Run())
+}
 
 // fixture is a super cluster with a vc-manager that has the rights it is installed with, and no others.
 type fixture struct {
@@ -66,10 +73,8 @@ func startManager(t *testing.T, super *worlds.World, change ...func(*options)) f
 	config := rest.CopyConfig(super.Config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:vc-system:vc-manager"}
 	ctx, stop := context.WithCancel(t.Context())
-	logger := testr.New(t)
-	ctrl.SetLogger(logger)
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, config, o, logger) }()
+	go func() { done <- run(ctx, config, o, testr.New(t)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -125,28 +130,28 @@ func (f fixture) delete(object client.Object) {
 }
 
 // virtualCluster creates a VirtualCluster.
-func (f fixture) virtualCluster(name string, spec v1alpha1.VirtualClusterSpec) *v1alpha1.VirtualCluster {
+func (f fixture) virtualCluster(name string, spec tenancyv1alpha1.VirtualClusterSpec) *tenancyv1alpha1.VirtualCluster {
 	f.Helper()
-	vc := &v1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenants, Name: name}, Spec: spec}
+	vc := &tenancyv1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenants, Name: name}, Spec: spec}
 	f.create(vc)
 	return vc
 }
 
 // version creates a ClusterVersion.
-func (f fixture) version(name string, isDefault string) *v1alpha1.ClusterVersion {
+func (f fixture) version(name string, isDefault string) *tenancyv1alpha1.ClusterVersion {
 	f.Helper()
-	version := &v1alpha1.ClusterVersion{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{v1alpha1.DefaultVersionAnnotation: isDefault}},
-		Spec:       v1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
+	version := &tenancyv1alpha1.ClusterVersion{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{tenancyv1alpha1.DefaultVersionAnnotation: isDefault}},
+		Spec:       tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
 	}
 	f.create(version)
 	return version
 }
 
 // eventually waits until a check of the VirtualCluster succeeds, and returns it as it was then.
-func (f fixture) eventually(vc *v1alpha1.VirtualCluster, what string, check func(*v1alpha1.VirtualCluster) error) *v1alpha1.VirtualCluster {
+func (f fixture) eventually(vc *tenancyv1alpha1.VirtualCluster, what string, check func(*tenancyv1alpha1.VirtualCluster) error) *tenancyv1alpha1.VirtualCluster {
 	f.Helper()
-	current := &v1alpha1.VirtualCluster{}
+	current := &tenancyv1alpha1.VirtualCluster{}
 	worlds.Eventually(f.T, patience, what, func(ctx context.Context) error {
 		if err := f.Get(ctx, client.ObjectKeyFromObject(vc), current); err != nil {
 			return err
@@ -160,10 +165,10 @@ func (f fixture) eventually(vc *v1alpha1.VirtualCluster, what string, check func
 }
 
 // awaitCondition waits until a condition is what is wanted.
-func (f fixture) awaitCondition(vc *v1alpha1.VirtualCluster, kind string, status metav1.ConditionStatus, reason, message string) *v1alpha1.VirtualCluster {
+func (f fixture) awaitCondition(vc *tenancyv1alpha1.VirtualCluster, kind string, status metav1.ConditionStatus, reason, message string) *tenancyv1alpha1.VirtualCluster {
 	f.Helper()
-	return f.eventually(vc, kind+" to be "+string(status)+" because of "+reason, func(vc *v1alpha1.VirtualCluster) error {
-		condition := meta.FindStatusCondition(vc.Status.Conditions, kind)
+	return f.eventually(vc, kind+" to be "+string(status)+" because of "+reason, func(vc *tenancyv1alpha1.VirtualCluster) error {
+		condition := apimeta.FindStatusCondition(vc.Status.Conditions, kind)
 		if condition == nil || condition.Status != status || condition.Reason != reason || !strings.Contains(condition.Message, message) {
 			return fmt.Errorf("the condition is %+v", condition)
 		}
@@ -172,12 +177,12 @@ func (f fixture) awaitCondition(vc *v1alpha1.VirtualCluster, kind string, status
 }
 
 // awaitStalled waits until a step needs a person, and says so everywhere it should.
-func (f fixture) awaitStalled(vc *v1alpha1.VirtualCluster, kind, reason, message string) *v1alpha1.VirtualCluster {
+func (f fixture) awaitStalled(vc *tenancyv1alpha1.VirtualCluster, kind, reason, message string) *tenancyv1alpha1.VirtualCluster {
 	f.Helper()
 	f.awaitCondition(vc, kind, metav1.ConditionFalse, reason, message)
-	f.awaitCondition(vc, v1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
-	current := f.awaitCondition(vc, v1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
-	if current.Status.Phase != v1alpha1.PhaseError || current.Status.Reason != reason || !strings.Contains(current.Status.Message, message) {
+	f.awaitCondition(vc, tenancyv1alpha1.ConditionReady, metav1.ConditionFalse, reason, message)
+	current := f.awaitCondition(vc, tenancyv1alpha1.ConditionStalled, metav1.ConditionTrue, reason, message)
+	if current.Status.Phase != tenancyv1alpha1.PhaseError || current.Status.Reason != reason || !strings.Contains(current.Status.Message, message) {
 		f.Errorf("phase %s, reason %s, message %q do not say what the condition says", current.Status.Phase, current.Status.Reason, current.Status.Message)
 	}
 	if current.Status.ObservedGeneration != current.Generation {
@@ -186,15 +191,15 @@ func (f fixture) awaitStalled(vc *v1alpha1.VirtualCluster, kind, reason, message
 	return current
 }
 
-func (f fixture) awaitReady(vc *v1alpha1.VirtualCluster) *v1alpha1.VirtualCluster {
+func (f fixture) awaitReady(vc *tenancyv1alpha1.VirtualCluster) *tenancyv1alpha1.VirtualCluster {
 	f.Helper()
-	current := f.awaitCondition(vc, v1alpha1.ConditionReady, metav1.ConditionTrue, "Succeeded", "")
-	for _, abnormal := range []string{v1alpha1.ConditionStalled, v1alpha1.ConditionReconciling} {
-		if meta.FindStatusCondition(current.Status.Conditions, abnormal) != nil {
+	current := f.awaitCondition(vc, tenancyv1alpha1.ConditionReady, metav1.ConditionTrue, "Succeeded", "")
+	for _, abnormal := range []string{tenancyv1alpha1.ConditionStalled, tenancyv1alpha1.ConditionReconciling} {
+		if apimeta.FindStatusCondition(current.Status.Conditions, abnormal) != nil {
 			f.Errorf("is ready with the condition %s: %s", abnormal, describe(current))
 		}
 	}
-	if current.Status.Phase != v1alpha1.PhaseRunning || current.Status.ReadyAfterSeconds == nil {
+	if current.Status.Phase != tenancyv1alpha1.PhaseRunning || current.Status.ReadyAfterSeconds == nil {
 		f.Errorf("is ready with the status %s", describe(current))
 	}
 	return current
@@ -208,7 +213,7 @@ func (f fixture) awaitGone(object client.Object) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		if vc, ok := object.(*v1alpha1.VirtualCluster); ok && err == nil {
+		if vc, ok := object.(*tenancyv1alpha1.VirtualCluster); ok && err == nil {
 			return errors.New(describe(vc))
 		}
 		return fmt.Errorf("it is there, or: %w", err)
@@ -216,14 +221,14 @@ func (f fixture) awaitGone(object client.Object) {
 }
 
 // quiet checks that nothing writes to a VirtualCluster for a while.
-func (f fixture) quiet(vc *v1alpha1.VirtualCluster) {
+func (f fixture) quiet(vc *tenancyv1alpha1.VirtualCluster) {
 	f.Helper()
-	before := &v1alpha1.VirtualCluster{}
+	before := &tenancyv1alpha1.VirtualCluster{}
 	if err := f.Get(f.Context(), client.ObjectKeyFromObject(vc), before); err != nil {
 		f.Fatalf("Get: %v", err)
 	}
 	worlds.Throughout(f.T, 2*time.Second, "no write to the VirtualCluster", func(ctx context.Context) error {
-		now := &v1alpha1.VirtualCluster{}
+		now := &tenancyv1alpha1.VirtualCluster{}
 		if err := f.Get(ctx, client.ObjectKeyFromObject(vc), now); err != nil {
 			return err
 		}
@@ -234,7 +239,7 @@ func (f fixture) quiet(vc *v1alpha1.VirtualCluster) {
 	})
 }
 
-func describe(vc *v1alpha1.VirtualCluster) string {
+func describe(vc *tenancyv1alpha1.VirtualCluster) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s %s %q", vc.Status.Phase, vc.Status.Reason, vc.Status.Message)
 	for _, condition := range vc.Status.Conditions {

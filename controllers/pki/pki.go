@@ -4,7 +4,6 @@
 package pki
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -263,7 +262,7 @@ func sameKey(certificate *x509.Certificate, key *ecdsa.PrivateKey) bool {
 
 // equalIPs compares addresses whether they are stored in 4 or in 16 bytes.
 func equalIPs(a, b []net.IP) bool {
-	return slices.EqualFunc(a, b, func(x, y net.IP) bool { return bytes.Equal(x.To16(), y.To16()) })
+	return slices.EqualFunc(a, b, net.IP.Equal)
 }
 
 // serialNumber returns 127 random bits.

@@ -9,13 +9,13 @@ import (
 	"net/netip"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -37,9 +37,9 @@ type Tenant struct {
 	// ID of the tenant, which is the name of its root namespace.
 	ID names.TenantID
 	// VirtualCluster is a copy whose status collects what is found out; it is written once, at the end.
-	VirtualCluster *v1alpha1.VirtualCluster
+	VirtualCluster *tenancyv1alpha1.VirtualCluster
 	// Version is the ClusterVersion to run; nil for an External control plane.
-	Version *v1alpha1.ClusterVersion
+	Version *tenancyv1alpha1.ClusterVersion
 	// ServiceRange is the range that the tenant's API server hands out cluster IPs from: its own, or the super
 	// cluster's when it has none.
 	ServiceRange netip.Prefix
@@ -95,7 +95,7 @@ func (t *Tenant) Report(condition, message string, err error) {
 		c.Reason = progress.Reason(err)
 		c.Message = err.Error()
 	}
-	meta.SetStatusCondition(&t.VirtualCluster.Status.Conditions, c)
+	apimeta.SetStatusCondition(&t.VirtualCluster.Status.Conditions, c)
 }
 
 // Connection is an open way to a control plane. It must be closed.
@@ -106,7 +106,7 @@ type Connection struct {
 }
 
 // Client returns a client for the kinds that the mapper knows, so that no discovery is needed.
-func (c *Connection) Client(scheme *runtime.Scheme, mapper meta.RESTMapper) (client.Client, error) {
+func (c *Connection) Client(scheme *runtime.Scheme, mapper apimeta.RESTMapper) (client.Client, error) {
 	return client.New(&rest.Config{Host: c.Host, QPS: -1}, client.Options{HTTPClient: c.HTTP, Scheme: scheme, Mapper: mapper})
 }
 

@@ -8,7 +8,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -195,7 +195,7 @@ func (c Claim) owns(object *networkingv1.ServiceCIDR) bool {
 // usable returns a Wait while the super cluster does not hand out addresses of the range.
 func usable(object *networkingv1.ServiceCIDR) error {
 	// No condition means ready, as it does for the API server.
-	if condition := meta.FindStatusCondition(object.Status.Conditions, networkingv1.ServiceCIDRConditionReady); condition != nil && condition.Status != metav1.ConditionTrue {
+	if condition := apimeta.FindStatusCondition(object.Status.Conditions, networkingv1.ServiceCIDRConditionReady); condition != nil && condition.Status != metav1.ConditionTrue {
 		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("ServiceCIDR %s is not ready: %s", object.Name, condition.Message)}
 	}
 	return nil
@@ -213,7 +213,7 @@ func notSupported() error {
 }
 
 func unsupported(err error) bool {
-	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err)
+	return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err)
 }
 
 // ranges returns the ranges of the objects.

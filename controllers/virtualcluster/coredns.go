@@ -19,7 +19,7 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
@@ -97,11 +97,11 @@ func writeCoreDNS(ctx context.Context, c client.Client, object *unstructured.Uns
 }
 
 // wantsCoreDNS says whether CoreDNS is to be installed: by default only into control planes that we made.
-func wantsCoreDNS(vc *v1alpha1.VirtualCluster) bool {
+func wantsCoreDNS(vc *tenancyv1alpha1.VirtualCluster) bool {
 	if enabled := vc.Spec.CoreDNS.Enabled; enabled != nil {
 		return *enabled
 	}
-	return controlPlaneType(vc) != v1alpha1.External
+	return controlPlaneType(vc) != tenancyv1alpha1.External
 }
 
 // coreDNSValuesOf returns what the tenant's CoreDNS is rendered from. Its Service has a well-known address in a range of

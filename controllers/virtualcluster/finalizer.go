@@ -7,13 +7,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
 // ensureFinalizer keeps the VirtualCluster from disappearing before what was made for it is removed.
-func (r *Reconciler) ensureFinalizer(ctx context.Context, vc *v1alpha1.VirtualCluster) error {
+func (r *Reconciler) ensureFinalizer(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster) error {
 	base := vc.DeepCopy()
 	if !controllerutil.AddFinalizer(vc, names.Finalizer) {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 )
@@ -92,7 +92,7 @@ func (r *Reconciler) connect(ctx context.Context, tenant *provision.Tenant) (cli
 // Service takes a moment to follow.
 func unreachable(tenant *provision.Tenant, err error) error {
 	err = progress.Stable(err)
-	if controlPlaneType(tenant.VirtualCluster) == v1alpha1.External {
+	if controlPlaneType(tenant.VirtualCluster) == tenancyv1alpha1.External {
 		return progress.Because(reasonUnreachable, fmt.Errorf("asking the control plane who it is: %w", err))
 	}
 	if tenant.Established() {

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 )
 
 // countTimeout bounds a scrape. The count is read from a cache.
@@ -48,14 +48,14 @@ func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) { descriptions 
 func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
-	var list v1alpha1.VirtualClusterList
+	var list tenancyv1alpha1.VirtualClusterList
 	if err := m.reader.List(ctx, &list); err != nil {
 		metrics <- prometheus.NewInvalidMetric(m.phases, err)
 		return
 	}
-	counts := map[v1alpha1.VirtualClusterPhase]int{}
+	counts := map[tenancyv1alpha1.VirtualClusterPhase]int{}
 	for i := range list.Items {
-		counts[cmp.Or(list.Items[i].Status.Phase, v1alpha1.PhasePending)]++
+		counts[cmp.Or(list.Items[i].Status.Phase, tenancyv1alpha1.PhasePending)]++
 	}
 	for phase, count := range counts {
 		metrics <- prometheus.MustNewConstMetric(m.phases, prometheus.GaugeValue, float64(count), string(phase))

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
@@ -39,7 +39,7 @@ type Reconciler struct {
 	Client client.Client
 	Live   client.Reader
 	// Provisioners by the type of control plane they provide.
-	Provisioners map[v1alpha1.ControlPlaneType]provision.Provisioner
+	Provisioners map[tenancyv1alpha1.ControlPlaneType]provision.Provisioner
 	// CIDRs gives tenants their service ranges.
 	CIDRs *servicecidr.Allocator
 	// Events records what happened.
@@ -61,18 +61,18 @@ type step struct {
 // steps lists, in order, what makes a VirtualCluster ready.
 func (r *Reconciler) steps() []step {
 	return []step{
-		{condition: v1alpha1.ConditionNamespaceReady, run: r.ensureNamespace},
-		{condition: v1alpha1.ConditionVersionResolved, run: r.resolveVersion},
-		{condition: v1alpha1.ConditionServiceCIDRAllocated, run: r.allocateServiceCIDR, enough: hasRange},
+		{condition: tenancyv1alpha1.ConditionNamespaceReady, run: r.ensureNamespace},
+		{condition: tenancyv1alpha1.ConditionVersionResolved, run: r.resolveVersion},
+		{condition: tenancyv1alpha1.ConditionServiceCIDRAllocated, run: r.allocateServiceCIDR, enough: hasRange},
 		{run: r.provision},
-		{condition: v1alpha1.ConditionIdentityVerified, run: r.verifyIdentity},
-		{condition: v1alpha1.ConditionCoreDNSInstalled, run: r.installCoreDNS},
+		{condition: tenancyv1alpha1.ConditionIdentityVerified, run: r.verifyIdentity},
+		{condition: tenancyv1alpha1.ConditionCoreDNSInstalled, run: r.installCoreDNS},
 	}
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	vc := &v1alpha1.VirtualCluster{}
+	vc := &tenancyv1alpha1.VirtualCluster{}
 	if err := r.Client.Get(ctx, request.NamespacedName, vc); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -160,9 +160,9 @@ func (r *Reconciler) provisioner(tenant *provision.Tenant) (provision.Provisione
 }
 
 // controlPlaneType returns the type of control plane that is asked for.
-func controlPlaneType(vc *v1alpha1.VirtualCluster) v1alpha1.ControlPlaneType {
+func controlPlaneType(vc *tenancyv1alpha1.VirtualCluster) tenancyv1alpha1.ControlPlaneType {
 	if vc.Spec.ControlPlane.Type == "" {
-		return v1alpha1.Dedicated
+		return tenancyv1alpha1.Dedicated
 	}
 	return vc.Spec.ControlPlane.Type
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
@@ -33,7 +33,7 @@ func (r *Reconciler) allocateServiceCIDR(ctx context.Context, tenant *provision.
 		claim.Held = held
 	}
 	if !claim.Wanted.IsValid() && !claim.Held.IsValid() {
-		if controlPlaneType(vc) == v1alpha1.External {
+		if controlPlaneType(vc) == tenancyv1alpha1.External {
 			return "the External control plane's range is not known; set spec.serviceCidr to have cluster IPs agree", nil
 		}
 		if r.CIDRs.Pool.Empty() {

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -25,7 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -59,7 +59,7 @@ func (r *Reconciler) Setup(mgr ctrl.Manager, references cache.Cache, workers int
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("virtualcluster").
 		// Status changes are ours or the syncer's; neither is a reason to reconcile.
-		For(&v1alpha1.VirtualCluster{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, identityCleared()))).
+		For(&tenancyv1alpha1.VirtualCluster{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, identityCleared()))).
 		Watches(&corev1.Namespace{}, owner).
 		Watches(&corev1.Secret{}, owner).
 		Watches(&corev1.Service{}, owner).
@@ -67,7 +67,7 @@ func (r *Reconciler) Setup(mgr ctrl.Manager, references cache.Cache, workers int
 		Watches(&corev1.ConfigMap{}, owner).
 		Watches(&appsv1.StatefulSet{}, owner).
 		Watches(&networkingv1.ServiceCIDR{}, handler.EnqueueRequestsFromMapFunc(r.servicesRangesChanged)).
-		Watches(&v1alpha1.ClusterVersion{}, handler.EnqueueRequestsFromMapFunc(r.versionChanged)).
+		Watches(&tenancyv1alpha1.ClusterVersion{}, handler.EnqueueRequestsFromMapFunc(r.versionChanged)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.nodeChanged), builder.WithPredicates(nodeMoved())).
 		WatchesRawSource(source.Kind(references, secret, handler.TypedEnqueueRequestsFromMapFunc(r.referredTo))).
 		WithOptions(controller.Options{
@@ -88,17 +88,17 @@ func ownerOf(_ context.Context, object client.Object) []reconcile.Request {
 
 // servicesRangesChanged returns the owner of a ServiceCIDR, and every VirtualCluster that waits for a range.
 func (r *Reconciler) servicesRangesChanged(ctx context.Context, object client.Object) []reconcile.Request {
-	waiting := r.matching(ctx, func(vc *v1alpha1.VirtualCluster) bool {
-		return meta.IsStatusConditionFalse(vc.Status.Conditions, v1alpha1.ConditionServiceCIDRAllocated)
+	waiting := r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
+		return apimeta.IsStatusConditionFalse(vc.Status.Conditions, tenancyv1alpha1.ConditionServiceCIDRAllocated)
 	})
 	return append(waiting, ownerOf(ctx, object)...)
 }
 
 // versionChanged returns the VirtualClusters that run a ClusterVersion, or could run it because it is the default.
 func (r *Reconciler) versionChanged(ctx context.Context, object client.Object) []reconcile.Request {
-	return r.matching(ctx, func(vc *v1alpha1.VirtualCluster) bool {
+	return r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
 		switch {
-		case controlPlaneType(vc) == v1alpha1.External:
+		case controlPlaneType(vc) == tenancyv1alpha1.External:
 			return false
 		case vc.Spec.ClusterVersionName != "":
 			return vc.Spec.ClusterVersionName == object.GetName()
@@ -110,23 +110,23 @@ func (r *Reconciler) versionChanged(ctx context.Context, object client.Object) [
 
 // nodeChanged returns the VirtualClusters that are reached by a port of every node.
 func (r *Reconciler) nodeChanged(ctx context.Context, _ client.Object) []reconcile.Request {
-	return r.matching(ctx, func(vc *v1alpha1.VirtualCluster) bool {
+	return r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
 		exposure := vc.Spec.ControlPlane.Exposure.Type
-		return controlPlaneType(vc) == v1alpha1.Dedicated && (exposure == "" || exposure == v1alpha1.ExposeNodePort)
+		return controlPlaneType(vc) == tenancyv1alpha1.Dedicated && (exposure == "" || exposure == tenancyv1alpha1.ExposeNodePort)
 	})
 }
 
 // referredTo returns the VirtualClusters whose kubeconfig is in a Secret.
 func (r *Reconciler) referredTo(ctx context.Context, secret *metav1.PartialObjectMetadata) []reconcile.Request {
-	return r.matching(ctx, func(vc *v1alpha1.VirtualCluster) bool {
+	return r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
 		external := vc.Spec.ControlPlane.External
 		return external != nil && vc.Namespace == secret.Namespace && external.KubeconfigSecret.Name == secret.Name
 	})
 }
 
 // matching returns requests for the VirtualClusters that a function chooses.
-func (r *Reconciler) matching(ctx context.Context, choose func(*v1alpha1.VirtualCluster) bool) []reconcile.Request {
-	var list v1alpha1.VirtualClusterList
+func (r *Reconciler) matching(ctx context.Context, choose func(*tenancyv1alpha1.VirtualCluster) bool) []reconcile.Request {
+	var list tenancyv1alpha1.VirtualClusterList
 	if err := r.Client.List(ctx, &list); err != nil {
 		log.FromContext(ctx).Error(err, "Cannot list VirtualClusters")
 		return nil
@@ -144,8 +144,8 @@ func (r *Reconciler) matching(ctx context.Context, choose func(*v1alpha1.Virtual
 // identity.
 func identityCleared() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, ok := e.ObjectOld.(*v1alpha1.VirtualCluster)
-		after, ok2 := e.ObjectNew.(*v1alpha1.VirtualCluster)
+		before, ok := e.ObjectOld.(*tenancyv1alpha1.VirtualCluster)
+		after, ok2 := e.ObjectNew.(*tenancyv1alpha1.VirtualCluster)
 		return ok && ok2 && before.Status.ControlPlaneUID != "" && after.Status.ControlPlaneUID == ""
 	}}
 }

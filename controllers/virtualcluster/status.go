@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -31,31 +31,31 @@ func summarize(tenant *provision.Tenant, err error) {
 	wasReady := status.ReadyAfterSeconds != nil
 
 	const ready = "the control plane is ready"
-	tenant.Report(v1alpha1.ConditionReady, ready, err)
+	tenant.Report(tenancyv1alpha1.ConditionReady, ready, err)
 	status.Reason, status.Message = reasonReady, ready
 	if err != nil {
 		status.Reason, status.Message = progress.Reason(err), err.Error()
 	}
 
 	stalled := errors.As(err, new(*progress.Stall))
-	setOrRemove(tenant, v1alpha1.ConditionStalled, stalled)
-	setOrRemove(tenant, v1alpha1.ConditionReconciling, err != nil && !stalled)
+	setOrRemove(tenant, tenancyv1alpha1.ConditionStalled, stalled)
+	setOrRemove(tenant, tenancyv1alpha1.ConditionReconciling, err != nil && !stalled)
 
 	switch {
 	case vc.DeletionTimestamp != nil:
-		status.Phase = v1alpha1.PhaseDeleting
+		status.Phase = tenancyv1alpha1.PhaseDeleting
 	case stalled:
-		status.Phase = v1alpha1.PhaseError
+		status.Phase = tenancyv1alpha1.PhaseError
 	case err == nil:
-		status.Phase = v1alpha1.PhaseRunning
+		status.Phase = tenancyv1alpha1.PhaseRunning
 		if !wasReady {
 			seconds := int64(tenant.Now.Sub(vc.CreationTimestamp.Time).Seconds())
 			status.ReadyAfterSeconds = &seconds
 		}
 	case wasReady:
-		status.Phase = v1alpha1.PhaseUpdating
+		status.Phase = tenancyv1alpha1.PhaseUpdating
 	default:
-		status.Phase = v1alpha1.PhasePending
+		status.Phase = tenancyv1alpha1.PhasePending
 	}
 }
 
@@ -63,10 +63,10 @@ func summarize(tenant *provision.Tenant, err error) {
 func setOrRemove(tenant *provision.Tenant, condition string, abnormal bool) {
 	status := &tenant.VirtualCluster.Status
 	if !abnormal {
-		meta.RemoveStatusCondition(&status.Conditions, condition)
+		apimeta.RemoveStatusCondition(&status.Conditions, condition)
 		return
 	}
-	meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+	apimeta.SetStatusCondition(&status.Conditions, metav1.Condition{
 		Type:               condition,
 		Status:             metav1.ConditionTrue,
 		Reason:             status.Reason,
@@ -78,15 +78,15 @@ func setOrRemove(tenant *provision.Tenant, condition string, abnormal bool) {
 
 // writeStatus applies the whole status except the condition that the syncer owns. It fails if the object has changed
 // since it was read.
-func (r *Reconciler) writeStatus(ctx context.Context, vc *v1alpha1.VirtualCluster) error {
+func (r *Reconciler) writeStatus(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster) error {
 	status := vc.Status.DeepCopy()
-	status.Conditions = slices.DeleteFunc(status.Conditions, func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionSyncing })
+	status.Conditions = slices.DeleteFunc(status.Conditions, func(c metav1.Condition) bool { return c.Type == tenancyv1alpha1.ConditionSyncing })
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(status)
 	if err != nil {
 		return fmt.Errorf("converting the status: %w", err)
 	}
 	object := &unstructured.Unstructured{Object: map[string]any{"status": content}}
-	object.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind("VirtualCluster"))
+	object.SetGroupVersionKind(tenancyv1alpha1.GroupVersion().WithKind("VirtualCluster"))
 	object.SetNamespace(vc.Namespace)
 	object.SetName(vc.Name)
 	object.SetResourceVersion(vc.ResourceVersion)
@@ -98,18 +98,20 @@ func (r *Reconciler) writeStatus(ctx context.Context, vc *v1alpha1.VirtualCluste
 }
 
 // announce tells what changed, once: events, and the metric of the first time.
-func (r *Reconciler) announce(tenant *provision.Tenant, before *v1alpha1.VirtualCluster) {
+func (r *Reconciler) announce(tenant *provision.Tenant, before *tenancyv1alpha1.VirtualCluster) {
 	vc := tenant.VirtualCluster
 	if before.Status.ReadyAfterSeconds == nil && vc.Status.ReadyAfterSeconds != nil {
 		r.Metrics.ready(tenant.Now.Sub(vc.CreationTimestamp.Time))
 	}
-	switch {
-	case vc.Status.Phase == before.Status.Phase:
-	case vc.Status.Phase == v1alpha1.PhaseRunning:
+	if vc.Status.Phase == before.Status.Phase {
+		return
+	}
+	switch vc.Status.Phase {
+	case tenancyv1alpha1.PhaseRunning:
 		tenant.Event("Normal", reasonReady, "The control plane is ready at "+vc.Status.Endpoint)
-	case vc.Status.Phase == v1alpha1.PhaseError:
+	case tenancyv1alpha1.PhaseError:
 		tenant.Event("Warning", vc.Status.Reason, vc.Status.Message)
-	case vc.Status.Phase == v1alpha1.PhaseDeleting:
+	case tenancyv1alpha1.PhaseDeleting:
 		tenant.Event("Normal", reasonDeleting, "Removing everything made for the VirtualCluster in the super cluster")
 	}
 }

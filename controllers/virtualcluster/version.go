@@ -9,7 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 )
@@ -25,11 +25,11 @@ const (
 // another becomes the default: a running control plane is not upgraded by that.
 func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenant) (string, error) {
 	vc := tenant.VirtualCluster
-	if controlPlaneType(vc) == v1alpha1.External {
+	if controlPlaneType(vc) == tenancyv1alpha1.External {
 		return "an External control plane has its own version", nil
 	}
 	name := cmp.Or(vc.Spec.ClusterVersionName, vc.Status.ClusterVersionName)
-	version := &v1alpha1.ClusterVersion{}
+	version := &tenancyv1alpha1.ClusterVersion{}
 	if name == "" {
 		var err error
 		if version, err = r.defaultVersion(ctx); err != nil {
@@ -55,11 +55,11 @@ func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenan
 }
 
 // withoutImage returns the name of a component whose image is not known, or nothing.
-func withoutImage(spec *v1alpha1.ClusterVersionSpec) string {
+func withoutImage(spec *tenancyv1alpha1.ClusterVersionSpec) string {
 	if spec.Version != "" {
 		return ""
 	}
-	known := func(template *v1alpha1.ComponentTemplate) bool {
+	known := func(template *tenancyv1alpha1.ComponentTemplate) bool {
 		return template != nil && (template.Image != "" || template.StatefulSet != nil)
 	}
 	switch {
@@ -73,24 +73,24 @@ func withoutImage(spec *v1alpha1.ClusterVersionSpec) string {
 }
 
 // defaultVersion returns the ClusterVersion that is annotated as the default; of several, the newest.
-func (r *Reconciler) defaultVersion(ctx context.Context) (*v1alpha1.ClusterVersion, error) {
-	var list v1alpha1.ClusterVersionList
+func (r *Reconciler) defaultVersion(ctx context.Context) (*tenancyv1alpha1.ClusterVersion, error) {
+	var list tenancyv1alpha1.ClusterVersionList
 	if err := r.Client.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("listing ClusterVersions: %w", err)
 	}
-	defaults := slices.DeleteFunc(list.Items, func(v v1alpha1.ClusterVersion) bool { return !isDefault(&v) })
+	defaults := slices.DeleteFunc(list.Items, func(v tenancyv1alpha1.ClusterVersion) bool { return !isDefault(&v) })
 	if len(defaults) == 0 {
 		return nil, &progress.Stall{
 			Reason:  reasonVersionNoDefault,
-			Message: fmt.Sprintf("no ClusterVersion is the default; annotate one with %s=true, or set spec.clusterVersionName", v1alpha1.DefaultVersionAnnotation),
+			Message: fmt.Sprintf("no ClusterVersion is the default; annotate one with %s=true, or set spec.clusterVersionName", tenancyv1alpha1.DefaultVersionAnnotation),
 		}
 	}
-	newest := slices.MaxFunc(defaults, func(a, b v1alpha1.ClusterVersion) int {
+	newest := slices.MaxFunc(defaults, func(a, b tenancyv1alpha1.ClusterVersion) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	return &newest, nil
 }
 
-func isDefault(version *v1alpha1.ClusterVersion) bool {
-	return version.Annotations[v1alpha1.DefaultVersionAnnotation] == "true"
+func isDefault(version *tenancyv1alpha1.ClusterVersion) bool {
+	return version.Annotations[tenancyv1alpha1.DefaultVersionAnnotation] == "true"
 }

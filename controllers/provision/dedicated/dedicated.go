@@ -14,7 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/apply"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
@@ -53,7 +53,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 	}
 	service, err := p.ensureServices(ctx, tenant, &l)
 	if err != nil {
-		tenant.Report(v1alpha1.ConditionAPIServerReady, "", err)
+		tenant.Report(tenancyv1alpha1.ConditionAPIServerReady, "", err)
 		return err
 	}
 	var nodes corev1.NodeList
@@ -63,7 +63,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 	exposure := vc.Spec.ControlPlane.Exposure
 
 	certs, err := p.ensureCertificates(ctx, tenant, l.addresses(hosts(exposure, service, nodes.Items)))
-	tenant.Report(v1alpha1.ConditionPKIReady, "all certificates exist and are fresh", err)
+	tenant.Report(tenancyv1alpha1.ConditionPKIReady, "all certificates exist and are fresh", err)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		vc.Status.Endpoint = url
 		endpointErr = p.ensureKubeconfigs(ctx, tenant, l, certs, url)
 	}
-	tenant.Report(v1alpha1.ConditionKubeconfigReady, "Secret "+names.AdminKubeconfigSecret+" holds the admin kubeconfig", endpointErr)
+	tenant.Report(tenancyv1alpha1.ConditionKubeconfigReady, "Secret "+names.AdminKubeconfigSecret+" holds the admin kubeconfig", endpointErr)
 
 	return errors.Join(p.ensureWorkloads(ctx, tenant, l), endpointErr)
 }
@@ -96,14 +96,14 @@ func (p *Provisioner) ensureWorkloads(ctx context.Context, tenant *provision.Ten
 		}
 	}
 	etcdErr := p.ensureWorkload(ctx, l.etcd())
-	tenant.Report(v1alpha1.ConditionEtcdReady, "all replicas of etcd are ready", etcdErr)
+	tenant.Report(tenancyv1alpha1.ConditionEtcdReady, "all replicas of etcd are ready", etcdErr)
 	if hold, err := p.hold(ctx, l); hold || err != nil {
 		return errors.Join(etcdErr, err)
 	}
 	apiServerErr := p.ensureWorkload(ctx, l.apiServer())
-	tenant.Report(v1alpha1.ConditionAPIServerReady, "all replicas of kube-apiserver are ready", apiServerErr)
+	tenant.Report(tenancyv1alpha1.ConditionAPIServerReady, "all replicas of kube-apiserver are ready", apiServerErr)
 	controllerManagerErr := p.ensureWorkload(ctx, l.controllerManager())
-	tenant.Report(v1alpha1.ConditionControllerManagerReady, "all replicas of kube-controller-manager are ready", controllerManagerErr)
+	tenant.Report(tenancyv1alpha1.ConditionControllerManagerReady, "all replicas of kube-controller-manager are ready", controllerManagerErr)
 	return errors.Join(etcdErr, apiServerErr, controllerManagerErr)
 }
 

@@ -9,7 +9,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/apply"
 	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
@@ -51,7 +51,7 @@ func (p *Provisioner) ensureKubeconfigs(ctx context.Context, tenant *provision.T
 	if _, err := apply.Object(ctx, p.Client, secret); err != nil {
 		return err
 	}
-	vc.Status.KubeconfigSecret = &v1alpha1.SecretKeyReference{Name: secret.Name, Key: names.KubeconfigKey}
+	vc.Status.KubeconfigSecret = &tenancyv1alpha1.SecretKeyReference{Name: secret.Name, Key: names.KubeconfigKey}
 	return nil
 }
 

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -45,7 +45,7 @@ type layout struct {
 	domain              string
 	replicas            int32
 	serviceRange        netip.Prefix
-	version             v1alpha1.ClusterVersionSpec
+	version             tenancyv1alpha1.ClusterVersionSpec
 	// apiServerIP and etcdIP are cluster IPs of the super cluster: the components find each other without DNS.
 	apiServerIP, etcdIP string
 	// hashes, by component, are over what the component does not reload.
@@ -105,7 +105,7 @@ type component struct {
 
 	readiness, liveness corev1.ProbeHandler
 	gracePeriod         int64
-	template            *v1alpha1.ComponentTemplate
+	template            *tenancyv1alpha1.ComponentTemplate
 }
 
 // statefulSet renders a component.

@@ -19,11 +19,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files") //nolint:gochecknoglobals // The way of the flag package.
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func newLayout(change ...func(*layout)) layout {
 	l := layout{
@@ -33,7 +33,7 @@ func newLayout(change ...func(*layout)) layout {
 		domain:       "cluster.local",
 		replicas:     1,
 		serviceRange: netip.MustParsePrefix("10.112.4.0/22"),
-		version:      v1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
+		version:      tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
 		apiServerIP:  "10.96.1.1",
 		etcdIP:       "10.96.1.2",
 		hashes:       map[string]string{names.Etcd: "e", names.APIServer: "a", names.ControllerManager: "c"},
@@ -58,7 +58,7 @@ func TestRendering(t *testing.T) {
 		"kube-apiserver":          {layout: newLayout(), render: func(l layout) []client.Object { return []client.Object{l.apiServer()} }},
 		"kube-controller-manager": {layout: newLayout(), render: func(l layout) []client.Object { return []client.Object{l.controllerManager()} }},
 		"services": {layout: newLayout(), render: func(l layout) []client.Object {
-			apiServer, etcd, etcdClient := l.services(v1alpha1.ExposureSpec{Annotations: map[string]string{"example.org/lb": "internal"}})
+			apiServer, etcd, etcdClient := l.services(tenancyv1alpha1.ExposureSpec{Annotations: map[string]string{"example.org/lb": "internal"}})
 			return []client.Object{apiServer, etcd, etcdClient}
 		}},
 		"etcd-replicated": {layout: newLayout(replicated), render: func(l layout) []client.Object {
@@ -157,13 +157,13 @@ func TestPodsMountOnlyTheKeysTheyNeed(t *testing.T) {
 
 func TestClusterVersionOverrides(t *testing.T) {
 	l := newLayout(func(l *layout) {
-		l.version.APIServer = &v1alpha1.ComponentTemplate{
+		l.version.APIServer = &tenancyv1alpha1.ComponentTemplate{
 			Image:     "example.org/apiserver:x",
 			ExtraArgs: map[string]string{"profiling": "true", "event-ttl": "10m"},
 			Env:       []corev1.EnvVar{{Name: "GOGC", Value: "100"}, {Name: "EXTRA", Value: "1"}},
 			Resources: &corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}},
 		}
-		l.version.ETCD = &v1alpha1.ComponentTemplate{Storage: &v1alpha1.StorageTemplate{Size: "20Gi", StorageClassName: new("fast")}}
+		l.version.ETCD = &tenancyv1alpha1.ComponentTemplate{Storage: &tenancyv1alpha1.StorageTemplate{Size: "20Gi", StorageClassName: new("fast")}}
 	})
 	container := l.apiServer().Spec.Template.Spec.Containers[0]
 	if container.Image != "example.org/apiserver:x" {
@@ -212,7 +212,7 @@ func TestRawStatefulSetIsUsedAsWritten(t *testing.T) {
 	}
 	written := raw.DeepCopy()
 	l := newLayout(func(l *layout) {
-		l.version.APIServer = &v1alpha1.ComponentTemplate{StatefulSet: raw, Service: &corev1.Service{
+		l.version.APIServer = &tenancyv1alpha1.ComponentTemplate{StatefulSet: raw, Service: &corev1.Service{
 			Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 6443, TargetPort: intstr.FromString("api")}}},
 		}}
 	})
@@ -237,7 +237,7 @@ func TestRawStatefulSetIsUsedAsWritten(t *testing.T) {
 	if got.Spec.Template.Annotations[names.AnnotationConfigHash] != "a" {
 		t.Error("the pods do not carry the hash that rolls them")
 	}
-	service, _, _ := l.services(v1alpha1.ExposureSpec{})
+	service, _, _ := l.services(tenancyv1alpha1.ExposureSpec{})
 	if target := service.Spec.Ports[0].TargetPort; target.String() != "api" {
 		t.Errorf("the Service leads to port %s, want the one of the raw Service", target.String())
 	}
@@ -250,7 +250,7 @@ func TestAddressesAreComplete(t *testing.T) {
 		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.9"}, {Hostname: "lb.example.org"}}}},
 	}
 	nodes := []corev1.Node{node("n1", true, "192.0.2.1"), node("n2", false, "192.0.2.2")}
-	got := l.addresses(hosts(v1alpha1.ExposureSpec{Hosts: []string{"api.example.org", "198.51.100.7"}}, service, nodes))
+	got := l.addresses(hosts(tenancyv1alpha1.ExposureSpec{Hosts: []string{"api.example.org", "198.51.100.7"}}, service, nodes))
 
 	for _, name := range []string{
 		"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.corp.example", "localhost",
@@ -270,7 +270,7 @@ func TestAddressesAreComplete(t *testing.T) {
 			t.Errorf("etcd's certificates lack the name %s", member)
 		}
 	}
-	again := l.addresses(hosts(v1alpha1.ExposureSpec{Hosts: []string{"198.51.100.7", "api.example.org"}}, service, []corev1.Node{nodes[1], nodes[0]}))
+	again := l.addresses(hosts(tenancyv1alpha1.ExposureSpec{Hosts: []string{"198.51.100.7", "api.example.org"}}, service, []corev1.Node{nodes[1], nodes[0]}))
 	if diff := cmp.Diff(got, again, cmp.AllowUnexported(addresses{})); diff != "" {
 		t.Errorf("another order gives another certificate:\n%s", diff)
 	}

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/apply"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
@@ -38,13 +38,13 @@ const (
 )
 
 // services renders the Services of the control plane.
-func (l layout) services(exposure v1alpha1.ExposureSpec) (apiServer, etcd, etcdClient *corev1.Service) {
+func (l layout) services(exposure tenancyv1alpha1.ExposureSpec) (apiServer, etcd, etcdClient *corev1.Service) {
 	target := intstr.FromInt32(apiServerPort)
 	if t := l.version.APIServer; t != nil && t.StatefulSet != nil && t.Service != nil && len(t.Service.Spec.Ports) > 0 {
 		target = t.Service.Spec.Ports[0].TargetPort
 	}
 	apiServer = l.service(names.APIServerService, names.APIServer, corev1.ServiceSpec{
-		Type:  corev1.ServiceType(cmp.Or(exposure.Type, v1alpha1.ExposeNodePort)),
+		Type:  corev1.ServiceType(cmp.Or(exposure.Type, tenancyv1alpha1.ExposeNodePort)),
 		Ports: []corev1.ServicePort{{Name: "https", Port: apiServerServicePort, TargetPort: target, Protocol: corev1.ProtocolTCP}},
 	})
 	apiServer.Annotations = overlay(exposure.Annotations, apiServer.Annotations)
@@ -118,7 +118,7 @@ func (p *Provisioner) createService(ctx context.Context, service *corev1.Service
 }
 
 // hosts returns every name and address outside the super cluster by which the control plane is reached.
-func hosts(exposure v1alpha1.ExposureSpec, service *corev1.Service, nodes []corev1.Node) []string {
+func hosts(exposure tenancyv1alpha1.ExposureSpec, service *corev1.Service, nodes []corev1.Node) []string {
 	list := slices.Clone(exposure.Hosts)
 	list = append(list, service.Spec.ClusterIPs...)
 	for _, ingress := range service.Status.LoadBalancer.Ingress {
@@ -139,7 +139,7 @@ func hosts(exposure v1alpha1.ExposureSpec, service *corev1.Service, nodes []core
 
 // endpoint returns the URL by which clients outside reach the control plane. The current one is kept while it is good,
 // so that it does not move when a node restarts.
-func endpoint(exposure v1alpha1.ExposureSpec, service *corev1.Service, nodes []corev1.Node, current string) (string, error) {
+func endpoint(exposure tenancyv1alpha1.ExposureSpec, service *corev1.Service, nodes []corev1.Node, current string) (string, error) {
 	url := func(host string, port int32) string { return "https://" + net.JoinHostPort(host, fmt.Sprint(port)) }
 	servicePort := service.Spec.Ports[0].Port
 	switch service.Spec.Type {

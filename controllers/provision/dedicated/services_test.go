@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 )
 
@@ -19,9 +19,9 @@ func TestEndpoint(t *testing.T) {
 		}
 	}
 	nodes := []corev1.Node{node("n3", true, "192.0.2.3"), node("n1", false, "192.0.2.1"), node("n2", true, "192.0.2.2")}
-	named := v1alpha1.ExposureSpec{Hosts: []string{"api.example.org", "other.example.org"}}
+	named := tenancyv1alpha1.ExposureSpec{Hosts: []string{"api.example.org", "other.example.org"}}
 	cases := map[string]struct {
-		exposure v1alpha1.ExposureSpec
+		exposure tenancyv1alpha1.ExposureSpec
 		service  *corev1.Service
 		nodes    []corev1.Node
 		current  string

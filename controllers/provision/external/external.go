@@ -19,7 +19,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -46,8 +46,8 @@ type Provisioner struct {
 func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) error {
 	err := p.check(ctx, tenant)
 	ref := reference(tenant)
-	tenant.Report(v1alpha1.ConditionKubeconfigReady, fmt.Sprintf("the kubeconfig in Secret %s works", ref.Name), kubeconfigProblem(err))
-	tenant.Report(v1alpha1.ConditionAPIServerReady, "the control plane answers", err)
+	tenant.Report(tenancyv1alpha1.ConditionKubeconfigReady, fmt.Sprintf("the kubeconfig in Secret %s works", ref.Name), kubeconfigProblem(err))
+	tenant.Report(tenancyv1alpha1.ConditionAPIServerReady, "the control plane answers", err)
 	return err
 }
 
@@ -121,7 +121,7 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 func (p *Provisioner) Stop(context.Context, *provision.Tenant) error { return nil }
 
 // reference returns where the kubeconfig is.
-func reference(tenant *provision.Tenant) v1alpha1.SecretKeyReference {
+func reference(tenant *provision.Tenant) tenancyv1alpha1.SecretKeyReference {
 	ref := tenant.VirtualCluster.Spec.ControlPlane.External.KubeconfigSecret
 	ref.Key = cmp.Or(ref.Key, names.KubeconfigKey)
 	return ref
