@@ -55,30 +55,39 @@ func (r *Reconciler) Setup(mgr ctrl.Manager) error {
 
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	err := r.reconcile(ctx, request)
+	if apierrors.IsConflict(err) {
+		// The cache was behind; what it lacks comes as an event.
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, request ctrl.Request) error {
 	csr := &certificatesv1.CertificateSigningRequest{}
 	if err := r.Client.Get(ctx, request.NamespacedName, csr); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return client.IgnoreNotFound(err)
 	}
 	if csr.Spec.SignerName != names.VNAgentSigner || len(csr.Status.Certificate) > 0 || decided(csr, certificatesv1.CertificateDenied) || decided(csr, certificatesv1.CertificateFailed) {
-		return ctrl.Result{}, nil
+		return nil
 	}
 	// Whoever approved it, only a request that keeps the rules is signed.
 	x509Request, refusal, err := r.examine(ctx, csr)
 	if err != nil {
-		return ctrl.Result{}, err
+		return err
 	}
 	if refusal != nil {
 		if decided(csr, certificatesv1.CertificateApproved) {
-			return ctrl.Result{}, r.fail(ctx, csr, refusal)
+			return r.fail(ctx, csr, refusal)
 		}
-		return ctrl.Result{}, r.decide(ctx, csr, certificatesv1.CertificateDenied, reasonDenied, refusal.Error())
+		return r.decide(ctx, csr, certificatesv1.CertificateDenied, reasonDenied, refusal.Error())
 	}
 	if !decided(csr, certificatesv1.CertificateApproved) {
 		if err := r.decide(ctx, csr, certificatesv1.CertificateApproved, reasonApproved, "Asked for by the vn-agent of this node"); err != nil {
-			return ctrl.Result{}, err
+			return err
 		}
 	}
-	return ctrl.Result{}, r.sign(ctx, csr, x509Request)
+	return r.sign(ctx, csr, x509Request)
 }
 
 // examine returns the request, or a refusal that says what is wrong with it.
