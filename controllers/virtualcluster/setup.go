@@ -32,7 +32,7 @@ import (
 const (
 	// firstRetry and lastRetry bound the backoff after plain errors.
 	firstRetry = 500 * time.Millisecond
-	lastRetry  = 5 * time.Minute
+	lastRetry  = time.Minute
 )
 
 //+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters,verbs=get;list;watch;patch
