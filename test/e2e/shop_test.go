@@ -477,6 +477,10 @@ func testDescribe(t *testing.T, s *shop) {
 				t.Fatalf("the description shows %s of the super cluster:\n%s", hidden, text)
 			}
 		}
+		// What a pod needs is there before the pod is, or its start is late and its owner is alarmed.
+		if strings.Contains(events, "FailedMount") {
+			t.Fatalf("a volume was missing when the pod started:\n%s", events)
+		}
 		return nil
 	})
 }
@@ -654,7 +658,31 @@ func testScale(t *testing.T, s *shop) {
 			}
 			return nil
 		})
+		s.awaitEvents(t)
 	}
+}
+
+// awaitEvents waits until the tenant has been told the life of every pod: no event is lost.
+func (s *shop) awaitEvents(t *testing.T) {
+	t.Helper()
+	worlds.Eventually(t, 30*time.Second, "the events of all pods", func(ctx context.Context) error {
+		events, err := s.Client.CoreV1().Events(s.namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.kind=Pod"})
+		if err != nil {
+			return fmt.Errorf("listing events: %w", err)
+		}
+		told := map[string]bool{}
+		for _, event := range events.Items {
+			told[event.InvolvedObject.Name+" "+event.Reason] = true
+		}
+		for _, pod := range s.pods(t) {
+			for _, reason := range []string{"Scheduled", "Pulled", "Created", "Started"} {
+				if !told[pod.Name+" "+reason] {
+					return fmt.Errorf("no event %s about pod %s", reason, pod.Name)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func testDeletedPod(t *testing.T, s *shop) {
