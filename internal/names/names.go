@@ -21,6 +21,8 @@ const (
 	LabelTenant = Prefix + "tenant"
 	// LabelManagedBy names the component that owns the object: vc-syncer or vc-manager.
 	LabelManagedBy = Prefix + "managed-by"
+	// LabelToken, on a Secret that holds the service account tokens of a tenant's pod, is "true".
+	LabelToken = Prefix + "token"
 	// LabelComponent, on control plane objects: etcd, kube-apiserver or kube-controller-manager.
 	LabelComponent = Prefix + "component"
 	// LabelRoot, on a root namespace, is "true".
@@ -47,6 +49,8 @@ const (
 	// AnnotationConfigHash, on the pods of a control plane, is a hash over what they do not reload by themselves, so
 	// that a change of it rolls them.
 	AnnotationConfigHash = Prefix + "config-hash"
+	// AnnotationPod, on a token Secret, is the name of the tenant pod that the tokens are for.
+	AnnotationPod = Prefix + "pod"
 	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
 	AnnotationTokenExpiry = Prefix + "token-expiry"
 	// AnnotationReaddress, on a tenant Service, is the JSON of the spec it gets back once its old cluster IP is released.

@@ -26,7 +26,11 @@ const retryDependency = 5 * time.Second
 // carried out.
 func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
 	v.Key = key
-	ops, err := r.replicate(v, key, p)
+	var ops []Op
+	var err error
+	if r.Down != nil {
+		ops, err = r.replicate(v, key, p)
+	}
 	if r.Up == nil {
 		return ops, err
 	}
@@ -82,7 +86,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	}
 	r.stamp(v, key, side, origin, want)
 	if !present(replica) {
-		return []Op{{Side: side, Verb: Create, Object: want, Why: Missing}}, nil
+		return r.create(v, side, origin, want)
 	}
 	if r.Merge == nil {
 		return nil, nil
@@ -101,6 +105,18 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		return nil, err
 	}
 	return []Op{{Side: side, Verb: Patch, Object: replica, Patch: patch, Why: Drifted}}, nil
+}
+
+// create returns the operations that make the replica.
+func (r *Resource[T]) create(v View, side Side, origin, want T) ([]Op, error) {
+	var ops []Op
+	if r.Prepare != nil {
+		var err error
+		if ops, err = r.Prepare(v, origin); err != nil {
+			return nil, err
+		}
+	}
+	return append(ops, Op{Side: side, Verb: Create, Object: want, Why: Missing}), nil
 }
 
 // namespaceReady waits until the super namespace of the key exists and proves to be the one made for this tenant

@@ -210,8 +210,10 @@ type Resource[T Object] struct {
 	// emptied by the tenant first).
 	KeepWhileDeleting bool
 	// Down returns the replica that should exist, built from nothing: only what is ours, on an allow-list. Names, labels
-	// and annotations that prove ownership are stamped by Decide.
+	// and annotations that prove ownership are stamped by Decide. Nil means that nothing is replicated.
 	Down func(View, T) (T, error)
+	// Prepare returns what must be carried out before the replica is created; nil means nothing.
+	Prepare func(View, T) ([]Op, error)
 	// Merge sets what we own in an existing replica to what Down returned. Nothing is to be done when that changes
 	// nothing. Nil means that replicas are never changed.
 	Merge func(existing, want T)

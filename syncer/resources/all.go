@@ -28,6 +28,7 @@ func All(o Options) []resource.Kind {
 		EndpointSlices(),
 		ConfigMaps(),
 		Secrets(),
+		Tokens(),
 		ServiceAccounts(),
 		Events(),
 		Nodes(),

@@ -26,7 +26,6 @@ func Events() resource.Kind {
 		Origin:        resource.Super,
 		SuperOnly:     true,
 		SuperSelector: resource.Selector{Fields: "metadata.namespace!=" + metav1.NamespaceSystem},
-		Skip:          func(*corev1.Event) bool { return true }, // never replicated, only recorded
 		Up:            eventUp,
 	})
 }

@@ -16,6 +16,8 @@ func Secrets() resource.Kind {
 		Name: "secrets",
 		GVK:  corev1.SchemeGroupVersion.WithKind("Secret"),
 		New:  func() *corev1.Secret { return &corev1.Secret{} },
+		// Tokens are a kind of their own.
+		SuperSelector: resource.Selector{Labels: names.LabelTenant + ",!" + names.LabelToken},
 		Needed: func(v resource.View, in *corev1.Secret) bool {
 			return v.Referenced(resource.Ref{Kind: "secrets", Namespace: in.Namespace, Name: in.Name})
 		},
@@ -32,13 +34,6 @@ func Secrets() resource.Kind {
 		},
 		Merge: func(existing, want *corev1.Secret) {
 			existing.Data, existing.Immutable = want.Data, want.Immutable
-		},
-		// Token Secrets are made by the pods they are for.
-		Route: func(super *corev1.Secret) (resource.Ref, bool) {
-			if super.Annotations[names.AnnotationTokenExpiry] == "" {
-				return resource.Ref{}, false
-			}
-			return resource.Ref{Kind: "pods", Namespace: super.Annotations[names.AnnotationNamespace], Name: super.Annotations[names.AnnotationName]}, true
 		},
 	})
 }

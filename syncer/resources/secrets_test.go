@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -43,15 +44,25 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func TestTokenSecretsBelongToTheirPod(t *testing.T) {
+func TestTokensGoWithTheirPod(t *testing.T) {
 	token := &corev1.Secret{ObjectMeta: replicaMeta("shop", "token-x", "u")}
-	if ref, routed := resources.Secrets().Route(token); routed {
-		t.Errorf("an ordinary secret is routed to %v", ref)
+	token.Annotations[names.AnnotationPod] = "web-0"
+	pod := func(uid types.UID) world {
+		return world{tenant: []resource.Object{&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-0", UID: uid}}}}
 	}
-	token.Annotations[names.AnnotationTokenExpiry] = "2026-11-20T13:00:00Z"
-	token.Annotations[names.AnnotationName] = "web-0"
-	ref, routed := resources.Secrets().Route(token)
-	if want := (resource.Ref{Kind: "pods", Namespace: "shop", Name: "web-0"}); !routed || ref != want {
-		t.Errorf("got %v, %v; want %v", ref, routed, want)
+	for name, tc := range map[string]struct {
+		world world
+		want  int
+	}{
+		"PodExists": {pod("u"), 0},
+		"Successor": {pod("other"), 1},
+		"NoPod":     {world{}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Tokens(), tc.world, "shop", "token-x", nil, token)
+			if err != nil || len(ops) != tc.want || (tc.want == 1 && (ops[0].Verb != resource.Delete || ops[0].Side != resource.Super)) {
+				t.Errorf("got %s, %v", encode(t, ops), err)
+			}
+		})
 	}
 }

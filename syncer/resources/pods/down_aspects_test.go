@@ -267,6 +267,8 @@ func TestEnvironment(t *testing.T) {
 	w := newWorld()
 	w.put(resource.Tenant, "configmaps", shop, "endpoint", &corev1.ConfigMap{Data: map[string]string{"KUBERNETES_PORT": "x", "SERVICE_PORT": "x"}})
 	w.put(resource.Tenant, "secrets", shop, "endpoint", &corev1.Secret{Data: map[string][]byte{"KUBERNETES_PORT_443_TCP": nil}})
+	w.put(resource.Super, "configmaps", shop, "endpoint", &corev1.ConfigMap{})
+	w.put(resource.Super, "secrets", shop, "endpoint", &corev1.Secret{})
 	got := mustDown(t, w, pod(func(p *corev1.Pod) {
 		p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "i"}}
 		p.Spec.Containers[0].Env = []corev1.EnvVar{
@@ -662,6 +664,27 @@ func TestPodAffinityStaysInTheTenant(t *testing.T) {
 	}
 }
 
+// What a pod mounts is there before it is; what the tenant does not have either is waited for by the kubelet, as anywhere.
+func TestPodsWaitForTheReplicasOfWhatTheyMount(t *testing.T) {
+	tenant := pod(volumes(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}}))
+	w := newWorld()
+	mustDown(t, w, tenant)
+	w.put(resource.Tenant, "secrets", shop, "s", &corev1.Secret{})
+	ops, err := decide(w, tenant, nil)
+	if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+		t.Errorf("got %v, %v; want to wait", summary(ops), err)
+	}
+	w.put(resource.Super, "secrets", shop, "s", &corev1.Secret{})
+	mustDown(t, w, tenant)
+}
+
+func TestTokensAreThereBeforeThePod(t *testing.T) {
+	ops, err := decide(newWorld(), pod(withToken), nil)
+	if err != nil || len(ops) != 2 || ops[0].Verb != resource.Mint || ops[1].Verb != resource.Create {
+		t.Errorf("got %v, %v", summary(ops), err)
+	}
+}
+
 func TestReferences(t *testing.T) {
 	ref := func(kind, name string) resource.Ref { return resource.Ref{Kind: kind, Namespace: shop, Name: name} }
 	local := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
@@ -687,7 +710,7 @@ func TestReferences(t *testing.T) {
 	want := []resource.Ref{
 		ref("configmaps", "from"), ref("configmaps", "key"), ref("configmaps", "kube-root-ca.crt"), ref("configmaps", "volume"),
 		ref("secrets", "from"), ref("secrets", "key"), ref("secrets", "projected"), ref("secrets", "pull"), ref("secrets", "volume"),
-		ref("serviceaccounts", "robot"),
+		ref("serviceaccounts", "robot"), ref("tokens", TokenSecret(pod())),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("references (-want +got):\n%s", diff)

@@ -43,6 +43,7 @@ func describe() resource.Resource[*corev1.Pod] {
 		Needed:     needed,
 		Trim:       trim,
 		Down:       k.down,
+		Prepare:    mint,
 		Merge:      merge,
 		Up:         k.up,
 		References: references,
@@ -81,6 +82,9 @@ func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := referencesReady(v, pod); err != nil {
+		return nil, err
+	}
 	spec.EphemeralContainers = nil // they are added to pods that exist
 	out := &corev1.Pod{Spec: spec}
 	out.Labels = copied(v, pod.Labels)
@@ -88,6 +92,18 @@ func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
 	maps.DeleteFunc(out.Annotations, func(key, _ string) bool { return steering(key) })
 	maps.Copy(out.Annotations, annotations)
 	return out, nil
+}
+
+// referencesReady waits for the replicas of what the pod mounts: a kubelet that does not find them tries again much later,
+// and tells the tenant. What does not exist in the tenant either is the tenant's business.
+func referencesReady(v resource.View, pod *corev1.Pod) error {
+	for _, ref := range references(pod) {
+		if ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil &&
+			v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) == nil {
+			return resource.Waiting(retry, "the replica of %s %s", ref.Kind, ref.Name)
+		}
+	}
+	return nil
 }
 
 // copied returns the labels or annotations that go down: neither ours, nor those that come up, nor those that the admin
@@ -198,7 +214,10 @@ func references(pod *corev1.Pod) []resource.Ref {
 			found[resource.Ref{Kind: kind, Namespace: pod.Namespace, Name: name}] = true
 		}
 	}
-	add("serviceaccounts", pod.Spec.ServiceAccountName)
+	add(kindAccounts, pod.Spec.ServiceAccountName)
+	if len(tokens(pod)) > 0 {
+		add(kindTokens, TokenSecret(pod))
+	}
 	for _, secret := range pod.Spec.ImagePullSecrets {
 		add("secrets", secret.Name)
 	}

@@ -42,7 +42,7 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 		return err
 	}
 	if account := src.ServiceAccountName; account != "" && account != defaultServiceAccount &&
-		t.view.Get(resource.Super, resource.Ref{Kind: "serviceaccounts", Namespace: t.pod.Namespace, Name: account}) == nil {
+		t.view.Get(resource.Super, resource.Ref{Kind: kindAccounts, Namespace: t.pod.Namespace, Name: account}) == nil {
 		t.waitFor("service account %s/%s", t.pod.Namespace, account)
 	}
 	return nil

@@ -2,7 +2,6 @@ package pods
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +13,12 @@ import (
 
 // defaultExpiration is the lifetime of a token whose pod asks for none, in seconds.
 const defaultExpiration = 3600
+
+// Kinds that pods refer to in a way of their own.
+const (
+	kindTokens   = "tokens"
+	kindAccounts = "serviceaccounts"
+)
 
 // oldToken is the age at which a token is renewed however long it lasts, as the kubelet does.
 const oldToken = 24 * time.Hour
@@ -74,18 +79,26 @@ func tokens(pod *corev1.Pod) []resource.Token {
 	return out
 }
 
-// mint returns the operation that gives the pod its tokens, or new ones in time.
-func mint(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
-	wanted := tokens(tenant)
-	if len(wanted) == 0 || over(tenant, super) {
+// renew returns the operation that gives a pod that exists new tokens in time.
+func renew(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
+	if over(tenant, super) {
 		return nil, nil
 	}
-	ref := resource.Ref{Kind: "secrets", Namespace: tenant.Namespace, Name: TokenSecret(tenant)}
+	return mint(v, tenant)
+}
+
+// mint returns the operation that makes the Secret with the pod's tokens, or puts new ones into it, if that is needed.
+func mint(v resource.View, tenant *corev1.Pod) ([]resource.Op, error) {
+	wanted := tokens(tenant)
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	ref := resource.Ref{Kind: kindTokens, Namespace: tenant.Namespace, Name: TokenSecret(tenant)}
 	existing, _ := v.Get(resource.Super, ref).(*corev1.Secret)
 	why := resource.Missing
 	if existing != nil {
 		switch {
-		case existing.Annotations[names.AnnotationUID] != string(tenant.UID) || !ownedBy(existing, super):
+		case existing.Annotations[names.AnnotationUID] != string(tenant.UID):
 			why = resource.Replaced
 		case expiring(v.Now, existing):
 			why = resource.Expiring
@@ -96,25 +109,20 @@ func mint(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
 	return []resource.Op{{Side: resource.Super, Verb: resource.Mint, Tokens: wanted, Why: why, Object: &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      ref.Name,
-			Namespace: super.Namespace,
+			Namespace: names.SuperNamespace(v.Tenant.ID, tenant.Namespace),
 			Labels: map[string]string{
 				names.LabelTenant:    string(v.Tenant.ID),
 				names.LabelManagedBy: names.Syncer,
+				names.LabelToken:     "true",
 			},
 			Annotations: map[string]string{
 				names.AnnotationNamespace: tenant.Namespace,
-				names.AnnotationName:      tenant.Name,
+				names.AnnotationPod:       tenant.Name,
 				names.AnnotationUID:       string(tenant.UID),
 			},
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: super.Name, UID: super.UID}},
 		},
 		Type: corev1.SecretTypeOpaque,
 	}}}, nil
-}
-
-// ownedBy says whether the garbage collector of the super cluster will remove the Secret with the pod.
-func ownedBy(secret *corev1.Secret, pod *corev1.Pod) bool {
-	return slices.ContainsFunc(secret.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == pod.UID })
 }
 
 // expiring says whether it is time for new tokens: after four fifths of their life, or a day.

@@ -470,7 +470,6 @@ func TestTokens(t *testing.T) {
 		"ADay":               {secret: secret(expiry(1000 * time.Hour)), after: 24 * time.Hour, want: resource.Expiring},
 		"LessThanADay":       {secret: secret(expiry(1000 * time.Hour)), after: 23 * time.Hour},
 		"ShorterThanAsked":   {secret: secret(expiry(10 * time.Minute)), after: 7 * time.Minute},
-		"OfAnotherSuperPod":  {secret: secret(func(s *corev1.Secret) { s.OwnerReferences[0].UID = "older" }), want: resource.Replaced},
 		"OfAnotherTenantPod": {secret: secret(func(s *corev1.Secret) { s.Annotations[names.AnnotationUID] = "other" }), want: resource.Replaced},
 		"Unreadable":         {secret: secret(func(s *corev1.Secret) { delete(s.Annotations, names.AnnotationTokenIssued) }), want: resource.Expiring},
 		"PodFinished":        {super: failed},
@@ -484,7 +483,7 @@ func TestTokens(t *testing.T) {
 				tc.super(super)
 			}
 			if tc.secret != nil {
-				w.put(resource.Super, "secrets", shop, TokenSecret(tenant), tc.secret)
+				w.put(resource.Super, "tokens", shop, TokenSecret(tenant), tc.secret)
 			}
 			w.now = start.Add(tc.after)
 			ops, err := decide(w, reported(t, w, tenant, super), super)
@@ -523,9 +522,8 @@ func TestMint(t *testing.T) {
 		Object: &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace: superShop(), Name: TokenSecret(tenant),
-				Labels:          map[string]string{names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer},
-				Annotations:     map[string]string{names.AnnotationNamespace: shop, names.AnnotationName: "web-0", names.AnnotationUID: "tenant-uid"},
-				OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "web-0", UID: "super-uid"}},
+				Labels:      map[string]string{names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer, names.LabelToken: "true"},
+				Annotations: map[string]string{names.AnnotationNamespace: shop, names.AnnotationPod: "web-0", names.AnnotationUID: "tenant-uid"},
 			},
 			Type: corev1.SecretTypeOpaque,
 		},

@@ -257,7 +257,7 @@ func (w *world) apply(tenant, super *corev1.Pod, ops []resource.Op) (*corev1.Pod
 			}
 			secret.Annotations[names.AnnotationTokenIssued] = w.now.Format(time.RFC3339)
 			secret.Annotations[names.AnnotationTokenExpiry] = w.now.Add(time.Hour).Format(time.RFC3339)
-			w.put(resource.Super, "secrets", shop, secret.Name, secret)
+			w.put(resource.Super, "tokens", shop, secret.Name, secret)
 		default:
 			return nil, nil, fmt.Errorf("unexpected %s", op.Verb)
 		}

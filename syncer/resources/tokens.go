@@ -1,0 +1,30 @@
+package resources
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// Tokens removes the Secrets with service account tokens that pods do not need any more. Pods make and renew theirs.
+func Tokens() resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Secret]{
+		Name:          "tokens",
+		GVK:           corev1.SchemeGroupVersion.WithKind("Secret"),
+		New:           func() *corev1.Secret { return &corev1.Secret{} },
+		SuperOnly:     true,
+		SuperSelector: resource.Selector{Labels: names.LabelTenant + "," + names.LabelToken},
+		Trim:          func(s *corev1.Secret) { s.Data = nil }, // when they expire is in an annotation
+		Up: func(v resource.View, p resource.Pair[*corev1.Secret]) ([]resource.Op, error) {
+			if p.Super == nil || p.Super.DeletionTimestamp != nil {
+				return nil, nil
+			}
+			pod := v.Get(resource.Tenant, resource.Ref{Kind: "pods", Namespace: v.Key.Namespace, Name: p.Super.Annotations[names.AnnotationPod]})
+			if pod != nil && string(pod.GetUID()) == p.Super.Annotations[names.AnnotationUID] {
+				return nil, nil
+			}
+			return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Orphaned}}, nil
+		},
+	})
+}
