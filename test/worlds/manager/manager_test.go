@@ -1,4 +1,6 @@
-package main
+// Package manager_test runs vc-manager against a real API server of a super cluster, with no more rights than it is installed
+// with, and control planes that exist already. There are no nodes: what needs pods that run is tested end to end.
+package manager_test
 
 import (
 	"context"
@@ -25,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
@@ -48,11 +51,11 @@ type fixture struct {
 }
 
 // startManager starts vc-manager against a super cluster for one test.
-func startManager(t *testing.T, super *worlds.World, change ...func(*options)) fixture {
+func startManager(t *testing.T, super *worlds.World, change ...func(*controllers.Options)) fixture {
 	t.Helper()
-	scheme, err := newScheme()
+	scheme, err := controllers.NewScheme()
 	if err != nil {
-		t.Fatalf("newScheme: %v", err)
+		t.Fatalf("NewScheme: %v", err)
 	}
 	admin, err := client.New(super.Config, client.Options{Scheme: scheme})
 	if err != nil {
@@ -63,9 +66,9 @@ func startManager(t *testing.T, super *worlds.World, change ...func(*options)) f
 	f.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "vc-system"}})
 	f.installRights()
 
-	o := options{
-		namespace: "vc-system", cidrPool: "10.112.0.0/14", cidrSize: 22, leaderElect: true, metricsAddress: "0", probeAddress: "0",
-		workers: 10, shutdownDeadline: 10 * time.Second, registry: prometheus.NewRegistry(), skipNameValidation: true,
+	o := controllers.Options{
+		Namespace: "vc-system", ServiceCIDRPool: "10.112.0.0/14", ServiceCIDRSize: 22, LeaderElect: true, MetricsAddress: "0", ProbeAddress: "0",
+		Workers: 10, ShutdownTimeout: 10 * time.Second, Registry: prometheus.NewRegistry(), SkipNameValidation: true,
 	}
 	for _, apply := range change {
 		apply(&o)
@@ -74,7 +77,7 @@ func startManager(t *testing.T, super *worlds.World, change ...func(*options)) f
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:vc-system:vc-manager"}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, config, o, testr.New(t)) }()
+	go func() { done <- controllers.Run(ctx, config, o, testr.New(t)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

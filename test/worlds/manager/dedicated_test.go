@@ -1,4 +1,4 @@
-package main
+package manager_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -242,7 +243,7 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 func TestRangesAreGivenOnce(t *testing.T) {
 	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
-	f := startManager(t, super, func(o *options) { o.cidrPool = "10.112.0.0/20" })
+	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool = "10.112.0.0/20" })
 	f.version("v1", "true")
 	// One of the four ranges of the pool, in part, belongs to somebody else.
 	foreign := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.112.4.0/24"}}}
@@ -287,7 +288,7 @@ func TestRangesAreGivenOnce(t *testing.T) {
 func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
 	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
-	f := startManager(t, super, func(o *options) { o.cidrPool = "" })
+	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool = "" })
 	f.version("v1", "true")
 	vc := f.awaitCondition(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}), tenancyv1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", super.ServiceCIDR)
 	if vc.Status.ServiceCIDR != "" {
