@@ -14,6 +14,9 @@ import (
 // syncer that ran then.
 const oldEvent = 10 * time.Minute
 
+// youngEvent is the age up to which an event may be ahead of what it is about: they come by different watches.
+const youngEvent = 30 * time.Second
+
 // Events records in the tenant what the super cluster reports about its objects: what the scheduler and the kubelet
 // say of a pod, what a load balancer says of a service.
 //
@@ -40,10 +43,16 @@ func eventUp(v resource.View, p resource.Pair[*corev1.Event]) ([]resource.Op, er
 		return nil, nil
 	}
 	namespace := v.Key.Namespace
+	if owner := v.Get(resource.Tenant, resource.Ref{Kind: "namespaces", Name: namespace}); owner != nil && owner.GetDeletionTimestamp() != nil {
+		return nil, nil // nothing new can be recorded there
+	}
 	about := resource.Ref{Kind: kind, Namespace: namespace, Name: in.InvolvedObject.Name}
 	tenant, super := v.Get(resource.Tenant, about), v.Get(resource.Super, about)
 	if tenant == nil || super == nil || super.GetUID() != in.InvolvedObject.UID ||
 		super.GetAnnotations()[names.AnnotationUID] != string(tenant.GetUID()) {
+		if v.Now.Sub(lastSeen(in)) < youngEvent {
+			return nil, resource.Waiting(time.Second, "%s %s/%s, which an event is about", kind, namespace, about.Name)
+		}
 		return nil, nil // about an object that is not there any more
 	}
 	out := &corev1.Event{

@@ -30,14 +30,15 @@ func TestEvents(t *testing.T) {
 		tenant: []resource.Object{&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u"}}},
 		super:  []resource.Object{&corev1.Pod{ObjectMeta: replicaMeta("shop", "web", "u")}},
 	}
+	minuteOld := func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(now().Add(-time.Minute)) }
 	for name, tc := range map[string]struct {
 		in   *corev1.Event
 		want string
 	}{
 		"AboutAPod":      {event(), "mount of shop/web failed"},
 		"AboutOtherKind": {event(func(e *corev1.Event) { e.InvolvedObject.Kind = "ConfigMap" }), ""},
-		"AboutOlderPod":  {event(func(e *corev1.Event) { e.InvolvedObject.UID = "older" }), ""},
-		"AboutNobody":    {event(func(e *corev1.Event) { e.InvolvedObject.Name = "gone" }), ""},
+		"AboutOlderPod":  {event(minuteOld, func(e *corev1.Event) { e.InvolvedObject.UID = "older" }), ""},
+		"AboutNobody":    {event(minuteOld, func(e *corev1.Event) { e.InvolvedObject.Name = "gone" }), ""},
 		"Old":            {event(func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(now().Add(-time.Hour)) }), ""},
 		"Series": {event(func(e *corev1.Event) {
 			e.LastTimestamp = metav1.Time{}
@@ -63,5 +64,49 @@ func TestEvents(t *testing.T) {
 				t.Errorf("got %s", encode(t, ops))
 			}
 		})
+	}
+}
+
+// An event and the pod it is about come by different watches: the event may be first.
+func TestEventsWaitForWhatTheyAreAbout(t *testing.T) {
+	pod := resource.Object(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u"}})
+	older := replicaMeta("shop", "web", "u")
+	older.UID = "older"
+	for name, w := range map[string]world{
+		"NoPodInTenant": {super: []resource.Object{&corev1.Pod{ObjectMeta: replicaMeta("shop", "web", "u")}}},
+		"NoPodInSuper":  {tenant: []resource.Object{pod}},
+		"OlderPod":      {tenant: []resource.Object{pod}, super: []resource.Object{&corev1.Pod{ObjectMeta: older}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := &corev1.Event{
+				ObjectMeta:     metav1.ObjectMeta{Namespace: names.SuperNamespace(tenantID, "shop"), Name: "web.1"},
+				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "web", UID: "super"},
+				LastTimestamp:  metav1.NewTime(now()),
+			}
+			ops, err := decide(t, resources.Events(), w, "shop", "web.1", nil, in)
+			if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+				t.Errorf("got %s and error %v, want to wait", encode(t, ops), err)
+			}
+		})
+	}
+}
+
+func TestEventsOfANamespaceThatIsBeingDeletedAreNotRecorded(t *testing.T) {
+	deleted := metav1.NewTime(now())
+	w := world{
+		tenant: []resource.Object{
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", DeletionTimestamp: &deleted}},
+			&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u"}},
+		},
+		super: []resource.Object{&corev1.Pod{ObjectMeta: replicaMeta("shop", "web", "u")}},
+	}
+	in := &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: names.SuperNamespace(tenantID, "shop"), Name: "web.1"},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Name: "web", UID: "super"},
+		LastTimestamp:  metav1.NewTime(now()),
+	}
+	ops, err := decide(t, resources.Events(), w, "shop", "web.1", nil, in)
+	if err != nil || len(ops) > 0 {
+		t.Errorf("got %s and error %v, want nothing", encode(t, ops), err)
 	}
 }
