@@ -706,7 +706,11 @@ func testDisappearedPod(t *testing.T, s *shop) {
 		case err != nil && !apierrors.IsNotFound(err):
 			return fmt.Errorf("getting the old pod: %w", err)
 		}
-		ready := 0
+		deployment, err := s.Client.AppsV1().Deployments(s.namespace).Get(ctx, "web", metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("getting the deployment: %w", err)
+		}
+		ready := int32(0)
 		for _, p := range s.pods(t) {
 			if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -714,8 +718,8 @@ func testDisappearedPod(t *testing.T, s *shop) {
 				ready++
 			}
 		}
-		if ready != 2 {
-			return fmt.Errorf("%d ready pods, want 2", ready)
+		if want := *deployment.Spec.Replicas; ready != want {
+			return fmt.Errorf("%d ready pods, want %d", ready, want)
 		}
 		return nil
 	})
