@@ -46,6 +46,9 @@ func (w world) view() resource.View {
 		Tenant: w.facts, Now: now(),
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
 			if ref.Kind == "namespaces" {
+				if own := find(w.tenant, "", ref.Name); own != nil && side == resource.Tenant {
+					return own
+				}
 				return namespaceOn(side, ref.Name)
 			}
 			if side == resource.Super {
