@@ -15,13 +15,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
@@ -142,13 +142,13 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig of VirtualCluster %s: %w", key, err)
 	}
-	kubeconfig := secret.Data[secretKey(secretRef)]
+	data := secret.Data[secretKey(secretRef)]
 	if internal := secret.Data[names.InternalKubeconfigKey]; f.inside && !external && len(internal) > 0 {
-		kubeconfig = internal
+		data = internal
 	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	config, err := kubeconfig.RESTConfig(data)
 	if err != nil {
-		return nil, fmt.Errorf("reading the kubeconfig of VirtualCluster %s in Secret %s/%s: %w", key, namespace, secretRef.Name, err)
+		return nil, fmt.Errorf("the kubeconfig of VirtualCluster %s in Secret %s/%s cannot be used: %w", key, namespace, secretRef.Name, err)
 	}
 	spec := &tenants.Spec{
 		Config: config,
@@ -164,6 +164,9 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 	if spec.Facts.ClusterDomain == "" {
 		spec.Facts.ClusterDomain = defaultDomain
 	}
+	if external { // its operator says which range it has
+		spec.Facts.ServiceCIDR = vc.Spec.ServiceCIDR
+	}
 	if spec.Identity == "" {
 		if !external {
 			return nil, nil // vc-manager pins it
@@ -172,7 +175,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			return nil, err
 		}
 	}
-	sum := sha256.Sum256(fmt.Appendf(kubeconfig, "\n%s\n%+v", spec.Identity, spec.Facts))
+	sum := sha256.Sum256(fmt.Appendf(data, "\n%s\n%+v", spec.Identity, spec.Facts))
 	spec.Hash = hex.EncodeToString(sum[:])
 	return spec, nil
 }

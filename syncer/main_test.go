@@ -167,7 +167,7 @@ func (r *running) virtualCluster(t *testing.T, namespace string, world *worlds.W
 	}
 	vc := &tenancyv1alpha1.VirtualCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: tenancyv1alpha1.VirtualClusterSpec{ControlPlane: tenancyv1alpha1.ControlPlaneSpec{
+		Spec: tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: world.ServiceCIDR, ControlPlane: tenancyv1alpha1.ControlPlaneSpec{
 			Type:     tenancyv1alpha1.External,
 			External: &tenancyv1alpha1.ExternalControlPlane{KubeconfigSecret: tenancyv1alpha1.SecretKeyReference{Name: name}},
 		}},
@@ -184,12 +184,6 @@ func (r *running) virtualCluster(t *testing.T, namespace string, world *worlds.W
 	key := client.ObjectKeyFromObject(vc)
 	if err := r.client.Get(t.Context(), key, vc); err != nil {
 		t.Fatal(err)
-	}
-	if vc.Status.ServiceCIDR == "" {
-		vc.Status.ServiceCIDR = world.ServiceCIDR
-		if err := r.client.Status().Update(t.Context(), vc); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return tenant{Interface: world.Client, world: world, id: names.Tenant(key, vc.UID), vc: key}
 }

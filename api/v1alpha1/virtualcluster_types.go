@@ -30,6 +30,7 @@ type VirtualCluster struct {
 // VirtualClusterSpec says what the tenant's control plane should be. Every field is optional.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || self.controlPlane.type != 'External' || has(self.controlPlane.external)",message="controlPlane.type External needs controlPlane.external.kubeconfigSecret: the Secret that holds the kubeconfig of the existing control plane"
+// +kubebuilder:validation:XValidation:rule=`!has(self.controlPlane) || self.controlPlane.type != 'External' || (has(self.serviceCidr) && self.serviceCidr != "")`,message="controlPlane.type External needs serviceCidr: the --service-cluster-ip-range of the existing control plane, so that its cluster IPs work in the super cluster too"
 // +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || self.controlPlane.type == 'External' || !has(self.controlPlane.external)",message="controlPlane.external is only read when controlPlane.type is External; remove it or set the type"
 // +kubebuilder:validation:XValidation:rule=`(has(self.serviceCidr) ? self.serviceCidr : "") == (has(oldSelf.serviceCidr) ? oldSelf.serviceCidr : "")`,message="serviceCidr cannot be changed after creation: cluster IPs have been handed out of it; create a new VirtualCluster"
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : 'cluster.local') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : 'cluster.local')",message="clusterDomain cannot be changed after creation: certificates and running pods carry it"
@@ -48,7 +49,7 @@ type VirtualClusterSpec struct {
 	ClusterVersionName string `json:"clusterVersionName,omitempty"`
 
 	// ServiceCIDR is the range the tenant's cluster IPs come from, in CIDR notation, for instance 10.112.4.0/22. When
-	// empty, a range is allocated from the pool that the admin gave to vc-manager.
+	// empty, a range is allocated from the pool that the admin gave to vc-manager. Required for an External control plane.
 	// +kubebuilder:validation:XValidation:rule=`self == "" || isCIDR(self)`,message="serviceCidr must be a range in CIDR notation, for instance 10.112.4.0/22"
 	// +kubebuilder:validation:MaxLength=43
 	// +optional
@@ -246,7 +247,7 @@ type VirtualClusterStatus struct {
 
 // Condition types of a VirtualCluster. All but Reconciling and Stalled are good when True (kstatus conventions).
 const (
-	// ConditionReady summarises: clients can use the control plane and the syncer serves it.
+	// ConditionReady summarises: clients can use the control plane. Whether it is synchronised says ConditionSyncing.
 	ConditionReady = "Ready"
 	// ConditionNamespaceReady says whether the root namespace exists and is ours.
 	ConditionNamespaceReady = "NamespaceReady"

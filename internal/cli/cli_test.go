@@ -54,8 +54,8 @@ func team(change ...func(*tenancyv1alpha1.VirtualCluster)) *tenancyv1alpha1.Virt
 // pending makes a VirtualCluster one that was just created.
 func pending(vc *tenancyv1alpha1.VirtualCluster) { vc.Status = tenancyv1alpha1.VirtualClusterStatus{} }
 
-// kubeconfig returns the kubeconfig that vc-manager writes, changed by the given function.
-func kubeconfig(t *testing.T, server string, change func(*clientcmdapi.Config)) []byte {
+// writtenKubeconfig returns the kubeconfig that vc-manager writes, changed by the given function.
+func writtenKubeconfig(t *testing.T, server string, change func(*clientcmdapi.Config)) []byte {
 	t.Helper()
 	config := clientcmdapi.NewConfig()
 	config.Clusters["c"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: []byte("ca")}
@@ -100,7 +100,7 @@ func newTerminal(t *testing.T, objects ...client.Object) *terminal {
 func userKubeconfig(t *testing.T, server string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config")
-	content := kubeconfig(t, server, func(c *clientcmdapi.Config) {
+	content := writtenKubeconfig(t, server, func(c *clientcmdapi.Config) {
 		c.Contexts["x"].Namespace = "shop"
 		c.Clusters["c"].CertificateAuthorityData = nil
 		c.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: "token"}
@@ -302,12 +302,12 @@ func TestDelete(t *testing.T) {
 
 func TestKubeconfig(t *testing.T) {
 	const public, internal = "https://192.0.2.1:30001", "https://kube-apiserver.root:6443"
-	both := secret(rootNamespace, map[string][]byte{names.KubeconfigKey: kubeconfig(t, public, nil), names.InternalKubeconfigKey: kubeconfig(t, internal, nil)})
+	both := secret(rootNamespace, map[string][]byte{names.KubeconfigKey: writtenKubeconfig(t, public, nil), names.InternalKubeconfigKey: writtenKubeconfig(t, internal, nil)})
 	external := team(func(vc *tenancyv1alpha1.VirtualCluster) {
 		vc.Name, vc.Spec.ControlPlane.Type = "external", tenancyv1alpha1.External
 		vc.Status.KubeconfigSecret.Key = "mine"
 	})
-	x := newTerminal(t, team(), external, both, secret("shop", map[string][]byte{"mine": kubeconfig(t, "https://192.0.2.5", nil)}))
+	x := newTerminal(t, team(), external, both, secret("shop", map[string][]byte{"mine": writtenKubeconfig(t, "https://192.0.2.5", nil)}))
 	for name, tc := range map[string]struct {
 		args   []string
 		name   string
@@ -333,7 +333,7 @@ func TestKubeconfig(t *testing.T) {
 }
 
 func TestKubeconfigIntoAFile(t *testing.T) {
-	x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: kubeconfig(t, "https://192.0.2.1", nil)}))
+	x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: writtenKubeconfig(t, "https://192.0.2.1", nil)}))
 	path := filepath.Join(t.TempDir(), "team-a")
 	if err := os.WriteFile(path, []byte("old, and readable by all"), 0o644); err != nil {
 		t.Fatal(err)
@@ -355,7 +355,7 @@ func TestKubeconfigIntoAFile(t *testing.T) {
 }
 
 func TestKubeconfigIsMerged(t *testing.T) {
-	x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: kubeconfig(t, "https://192.0.2.1", nil)}))
+	x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: writtenKubeconfig(t, "https://192.0.2.1", nil)}))
 	for range 2 { // again is harmless
 		if code := x.run(t.Context(), "kubeconfig", "team-a", "--merge"); code != 0 {
 			t.Fatalf("exit code %d: %s", code, x.err.String())
@@ -389,7 +389,7 @@ func TestKubeconfigThatReachesOutIsRefused(t *testing.T) {
 		"NoUser":      func(c *clientcmdapi.Config) { delete(c.AuthInfos, "u") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: kubeconfig(t, "https://192.0.2.1", change)}))
+			x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: writtenKubeconfig(t, "https://192.0.2.1", change)}))
 			if code := x.run(t.Context(), "kubeconfig", "team-a"); code != 1 || x.out.Len() > 0 {
 				t.Errorf("exit code %d: %s", code, x.out.String())
 			}
@@ -398,7 +398,7 @@ func TestKubeconfigThatReachesOutIsRefused(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
-	x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: kubeconfig(t, "https://192.0.2.1", nil)}))
+	x := newTerminal(t, team(), secret(rootNamespace, map[string][]byte{names.KubeconfigKey: writtenKubeconfig(t, "https://192.0.2.1", nil)}))
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, tc := range map[string]struct {
 		script string

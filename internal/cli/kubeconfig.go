@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -94,35 +95,21 @@ func adminKubeconfig(ctx context.Context, super client.Client, vc *tenancyv1alph
 	if !ok {
 		return nil, fmt.Errorf("the Secret %s has no key %s", at, name)
 	}
-	config, err := clientcmd.Load(content)
+	config, err := kubeconfig.Load(content)
 	if err != nil {
-		return nil, fmt.Errorf("reading the key %s of the Secret %s: %w", name, at, err)
+		return nil, fmt.Errorf("the kubeconfig in the Secret %s cannot be used: %w", at, err)
 	}
-	return single(config, contextName(vc))
+	return rename(config, contextName(vc)), nil
 }
 
-// single returns the current context of a kubeconfig under a new name. Whoever may write the Secret must not thereby be
-// able to run programs or read files here, so everything must be in the kubeconfig itself.
-func single(config *clientcmdapi.Config, name string) (*clientcmdapi.Config, error) {
-	entry, ok := config.Contexts[config.CurrentContext]
-	if !ok {
-		return nil, errors.New("the kubeconfig in the Secret has no current context")
-	}
-	cluster, user := config.Clusters[entry.Cluster], config.AuthInfos[entry.AuthInfo]
-	if cluster == nil || user == nil {
-		return nil, errors.New("the kubeconfig in the Secret lacks the cluster or the user of its current context")
-	}
-	if user.Exec != nil || user.AuthProvider != nil || user.ClientCertificate != "" || user.ClientKey != "" || user.TokenFile != "" || cluster.CertificateAuthority != "" {
-		return nil, errors.New("the kubeconfig in the Secret refers to programs or files; put the credentials themselves into it")
-	}
-	if cluster.InsecureSkipTLSVerify {
-		return nil, errors.New("the kubeconfig in the Secret does not verify the control plane; put its CA certificate into it")
-	}
+// rename gives the only context of a kubeconfig, its cluster and its user a new name.
+func rename(config *clientcmdapi.Config, name string) *clientcmdapi.Config {
+	entry := config.Contexts[config.CurrentContext]
 	result := clientcmdapi.NewConfig()
-	result.Clusters[name], result.AuthInfos[name] = cluster, user
+	result.Clusters[name], result.AuthInfos[name] = config.Clusters[entry.Cluster], config.AuthInfos[entry.AuthInfo]
 	result.Contexts[name] = &clientcmdapi.Context{Cluster: name, AuthInfo: name, Namespace: entry.Namespace}
 	result.CurrentContext = name
-	return result, nil
+	return result
 }
 
 // merge adds the only context of config to the user's kubeconfig.

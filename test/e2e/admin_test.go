@@ -260,6 +260,7 @@ func TestInvalidVirtualClustersAreRefusedWithAReason(t *testing.T) {
 		"LongName":         {strings.Repeat("n", 64), `{}`, "at most 63 characters"},
 		"NotACIDR":         {"vc", `{"serviceCidr":"10.0.0.0"}`, "CIDR notation"},
 		"ExternalWithout":  {"vc", `{"controlPlane":{"type":"External"}}`, "kubeconfigSecret"},
+		"ExternalNoRange":  {"vc", `{"controlPlane":{"type":"External","external":{"kubeconfigSecret":{"name":"x"}}}}`, "needs serviceCidr"},
 		"TwoReplicas":      {"vc", `{"controlPlane":{"replicas":2}}`, "1"},
 		"UnknownExposure":  {"vc", `{"controlPlane":{"exposure":{"type":"Carrier"}}}`, "NodePort"},
 		"DedicatedPlusExt": {"vc", `{"controlPlane":{"external":{"kubeconfigSecret":{"name":"x"}}}}`, "External"},
@@ -322,6 +323,8 @@ func TestExternalControlPlane(t *testing.T) {
 		t.Fatalf("getting the kubeconfig: %v", err)
 	}
 	kubeconfig := secret.Data[names.InternalKubeconfigKey]
+	// A range that nobody has. Nothing is synchronised in this test, so it need not be the control plane's.
+	const spare = "10.255.252.0/22"
 	// An address of the super cluster's service range that nothing serves.
 	const nowhere = "https://10.96.255.254:6443"
 	wrong := regexp.MustCompile(`https://\S+`).ReplaceAll(kubeconfig, []byte(nowhere))
@@ -332,7 +335,7 @@ func TestExternalControlPlane(t *testing.T) {
 		}
 	}
 	must(t, cluster.Super, "-n", namespace, "create", "secret", "generic", "external", "--from-file=kubeconfig="+filepath.Join(dir, "wrong"))
-	makeVC(t, cluster, namespace, "vc", `{"controlPlane":{"type":"External","external":{"kubeconfigSecret":{"name":"external"}}}}`)
+	makeVC(t, cluster, namespace, "vc", fmt.Sprintf(`{"serviceCidr":%q,"controlPlane":{"type":"External","external":{"kubeconfigSecret":{"name":"external"}}}}`, spare))
 	awaitVC(t, cluster, namespace, "vc", "a condition that names the address", time.Minute, saysNo("10.96.255.254"))
 	assertQuiet(t, cluster, namespace, "vc")
 

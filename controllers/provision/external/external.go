@@ -6,7 +6,6 @@ package external
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,13 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
+	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -106,10 +104,11 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 	if !ok {
 		return nil, &progress.Stall{Reason: ReasonSecretMissing, Message: fmt.Sprintf("Secret %s has no key %q; put the kubeconfig of the control plane there", key, ref.Key)}
 	}
-	config, err := restConfig(data)
+	config, err := kubeconfig.RESTConfig(data)
 	if err != nil {
 		return nil, &progress.Stall{Reason: ReasonKubeconfigInvalid, Message: fmt.Sprintf("the kubeconfig in Secret %s under the key %q cannot be used: %v", key, ref.Key, err)}
 	}
+	config.Timeout = timeout
 	transport, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, &progress.Stall{Reason: ReasonKubeconfigInvalid, Message: fmt.Sprintf("the kubeconfig in Secret %s under the key %q cannot be used: %v", key, ref.Key, err)}
@@ -125,55 +124,4 @@ func reference(tenant *provision.Tenant) tenancyv1alpha1.SecretKeyReference {
 	ref := tenant.VirtualCluster.Spec.ControlPlane.External.KubeconfigSecret
 	ref.Key = cmp.Or(ref.Key, names.KubeconfigKey)
 	return ref
-}
-
-// restConfig reads a kubeconfig that somebody else wrote. It refuses whatever would make this process run a program or
-// read its own files, and connections that are not verified.
-func restConfig(data []byte) (*rest.Config, error) {
-	config, err := clientcmd.Load(data)
-	if err != nil {
-		return nil, errors.New("it is not a kubeconfig")
-	}
-	current, ok := config.Contexts[config.CurrentContext]
-	if !ok {
-		return nil, errors.New("it has no current context")
-	}
-	if cluster, ok := config.Clusters[current.Cluster]; ok {
-		if err := safeCluster(cluster); err != nil {
-			return nil, err
-		}
-	}
-	if user, ok := config.AuthInfos[current.AuthInfo]; ok {
-		if err := safeUser(user); err != nil {
-			return nil, err
-		}
-	}
-	result, err := clientcmd.NewDefaultClientConfig(*config, &clientcmd.ConfigOverrides{}).ClientConfig()
-	if err != nil {
-		return nil, err
-	}
-	result.Timeout = timeout
-	return result, nil
-}
-
-func safeCluster(cluster *clientcmdapi.Cluster) error {
-	switch {
-	case cluster.CertificateAuthority != "":
-		return errors.New("it names a file (certificate-authority); use certificate-authority-data")
-	case cluster.InsecureSkipTLSVerify:
-		return errors.New("it skips the verification of the server (insecure-skip-tls-verify); give certificate-authority-data")
-	default:
-		return nil
-	}
-}
-
-func safeUser(user *clientcmdapi.AuthInfo) error {
-	switch {
-	case user.Exec != nil || user.AuthProvider != nil:
-		return errors.New("it runs a program to log in (exec or auth-provider); use a token or a client certificate")
-	case user.ClientCertificate != "" || user.ClientKey != "" || user.TokenFile != "":
-		return errors.New("it names a file (client-certificate, client-key or tokenFile); use the -data fields or token")
-	default:
-		return nil
-	}
 }

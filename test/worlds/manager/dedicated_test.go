@@ -2,6 +2,7 @@ package manager_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -31,7 +32,9 @@ func superControllers() []string {
 func TestInvalidVirtualClustersAreRefused(t *testing.T) {
 	t.Parallel()
 	f := startManager(t, worlds.Start(t, worlds.Options{}).Super)
-	external := func(spec *tenancyv1alpha1.VirtualClusterSpec) { spec.ControlPlane.Type = tenancyv1alpha1.External }
+	external := func(spec *tenancyv1alpha1.VirtualClusterSpec) {
+		spec.ControlPlane.Type, spec.ServiceCIDR = tenancyv1alpha1.External, "10.112.0.0/22"
+	}
 	long := strings.Repeat("a", 64)
 	cases := map[string]struct {
 		name   string
@@ -41,6 +44,9 @@ func TestInvalidVirtualClustersAreRefused(t *testing.T) {
 	}{
 		"NameTooLong":           {name: long, want: "at most 63 characters"},
 		"ExternalWithoutSecret": {change: external, want: "needs controlPlane.external.kubeconfigSecret"},
+		"ExternalWithoutRange": {change: func(s *tenancyv1alpha1.VirtualClusterSpec) {
+			s.ControlPlane.Type, s.ControlPlane.External = tenancyv1alpha1.External, secretReference("x")
+		}, want: "controlPlane.type External needs serviceCidr"},
 		"SecretWithoutExternal": {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.External = secretReference("x") }, want: "only read when controlPlane.type is External"},
 		"NotARange":             {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "ten" }, want: "must be a range in CIDR notation"},
 		"TwoReplicas":           {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.Replicas = 2 }, want: "Unsupported value: 2"},
@@ -266,22 +272,19 @@ func TestRangesAreGivenOnce(t *testing.T) {
 	f.disjoint()
 
 	// Each range that becomes free is given to one that waits.
-	f.delete(foreign)
-	worlds.Eventually(t, patience, "the free range to be taken", func(ctx context.Context) error {
-		if winners, losers := f.sort(ctx, vcs); len(winners) != 4 {
-			return fmt.Errorf("%d have a range, %d do not", len(winners), len(losers))
+	all := append(vcs, overlap)
+	full := func(ctx context.Context) error {
+		if winners, losers = f.sort(ctx, all); len(winners) != 4 {
+			return fmt.Errorf("%d have a range, %d do not; the ranges are %s", len(winners), len(losers), f.ranges(ctx))
 		}
 		return nil
-	})
+	}
+	f.delete(foreign)
+	worlds.Eventually(t, patience, "the free range to be taken", full)
 	f.delete(winners[0])
 	f.finishPods(winners[0].Status.ClusterNamespace)
 	f.awaitGone(winners[0])
-	worlds.Eventually(t, patience, "the last one to get a range", func(ctx context.Context) error {
-		if winners, losers := f.sort(ctx, append(vcs, overlap)); len(losers) > 1 {
-			return fmt.Errorf("%d have a range, %d do not", len(winners), len(losers))
-		}
-		return nil
-	})
+	worlds.Eventually(t, patience, "the range of the deleted one to be taken", full)
 	f.disjoint()
 }
 
@@ -318,11 +321,31 @@ func (f fixture) sort(ctx context.Context, vcs []*tenancyv1alpha1.VirtualCluster
 		case condition == nil:
 		case condition.Status == metav1.ConditionTrue:
 			winners = append(winners, current)
-		default:
+		// One that has a range which the super cluster does not use yet is neither.
+		case condition.Reason == "ServiceCIDRPoolExhausted" || condition.Reason == "ServiceCIDROverlap":
 			losers = append(losers, current)
 		}
 	}
 	return winners, losers
+}
+
+// ranges describes the ranges of the super cluster and what is in use of them.
+func (f fixture) ranges(ctx context.Context) string {
+	var (
+		text      strings.Builder
+		ranges    networkingv1.ServiceCIDRList
+		addresses networkingv1.IPAddressList
+	)
+	if err := errors.Join(f.List(ctx, &ranges), f.List(ctx, &addresses)); err != nil {
+		return err.Error()
+	}
+	for i := range ranges.Items {
+		fmt.Fprintf(&text, "%s (deleting: %t), ", ranges.Items[i].Spec.CIDRs[0], ranges.Items[i].DeletionTimestamp != nil)
+	}
+	for i := range addresses.Items {
+		fmt.Fprintf(&text, "%s of %s/%s, ", addresses.Items[i].Name, addresses.Items[i].Spec.ParentRef.Namespace, addresses.Items[i].Spec.ParentRef.Name)
+	}
+	return text.String()
 }
 
 // disjoint checks that no two ranges of the super cluster overlap.

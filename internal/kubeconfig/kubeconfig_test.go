@@ -1,4 +1,4 @@
-package external
+package kubeconfig_test
 
 import (
 	"strings"
@@ -6,9 +6,11 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 )
 
-func TestRestConfigRefusesWhatIsNotSafe(t *testing.T) {
+func TestRESTConfigRefusesWhatIsNotSafe(t *testing.T) {
 	cases := map[string]struct {
 		change func(*clientcmdapi.Config)
 		want   string // a part of the error; empty means accepted
@@ -38,19 +40,19 @@ func TestRestConfigRefusesWhatIsNotSafe(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Write: %v", err)
 			}
-			_, err = restConfig(data)
+			_, err = kubeconfig.RESTConfig(data)
 			if tc.want == "" {
 				if err != nil {
-					t.Errorf("restConfig: got %v", err)
+					t.Errorf("RESTConfig: got %v", err)
 				}
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("restConfig: got %v, want %q", err, tc.want)
+				t.Errorf("RESTConfig: got %v, want %q", err, tc.want)
 			}
 		})
 	}
-	if _, err := restConfig([]byte("{not yaml")); err == nil {
-		t.Error("restConfig accepted garbage")
+	if _, err := kubeconfig.RESTConfig([]byte("{not yaml")); err == nil {
+		t.Error("RESTConfig accepted garbage")
 	}
 }
