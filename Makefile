@@ -129,13 +129,17 @@ $(BIN)/.crd-ref-docs-%:
 .PHONY: test
 test: unit worlds e2e ## All tests: unit, two-world and end-to-end
 
+.PHONY: packages
+packages:
+	@hack/install-packages
+
 .PHONY: unit
-unit: $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
+unit: packages $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 	@hack/gotest $(UNIT)
 
 .PHONY: worlds
-worlds: third-party ## Two-world tests: real API servers, no nodes
-	@hack/gotest ./test/worlds/...
+worlds: packages third-party ## Two-world tests: real API servers, no nodes
+	@hack/gotest -p 1 -timeout 15m ./test/worlds/...
 
 .PHONY: e2e
 e2e: up ## End-to-end tests on the local super cluster

@@ -1,3 +1,5 @@
+// Package syncer_test runs the syncer between a real API server of a super cluster and those of two tenants: everything
+// it promises that needs no kubelet.
 package syncer_test
 
 import (
