@@ -180,7 +180,12 @@ func newManager(config *rest.Config, scheme *runtime.Scheme, o Options, logger l
 		GracefulShutdownTimeout:       &o.ShutdownTimeout,
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress:        o.ProbeAddress,
-		Controller:                    controllerconfig.Controller{SkipNameValidation: &o.SkipNameValidation},
+		Controller: controllerconfig.Controller{
+			SkipNameValidation: &o.SkipNameValidation,
+			// The priority queue of controller-runtime v0.24.1 can deadlock when it is shut down: it hands an item, under a
+			// lock, to a worker that has left. The process would then not stop, and not release its lease, in time.
+			UsePriorityQueue: new(false),
+		},
 	})
 }
 
