@@ -685,10 +685,11 @@ func TestMassDisappearanceTripsTheBrake(t *testing.T) {
 	}
 	exactly := func(want int) func(context.Context) error {
 		return func(ctx context.Context) error {
-			if n, err := count(ctx); err != nil || n != want {
-				return fmt.Errorf("%d services, error %v", n, err)
+			n, err := count(ctx)
+			if err == nil && n != want {
+				err = fmt.Errorf("%d services, want %d", n, want)
 			}
-			return nil
+			return err
 		}
 	}
 	worlds.Eventually(t, limit, "all services", exactly(10))
