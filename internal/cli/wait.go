@@ -48,7 +48,8 @@ func (c *cli) until(ctx context.Context, super client.Client, vc *tenancyv1alpha
 		}
 		return done(vc)
 	})
-	if errors.Is(err, context.DeadlineExceeded) {
+	// At the very end the client may say in its own words that no time is left.
+	if errors.Is(err, context.DeadlineExceeded) || (err != nil && ctx.Err() == nil && time.Since(start) >= timeout) {
 		return fmt.Errorf("%s is not there after %s: %s; kubectl vc status %s shows more", key.Name, timeout, shown, key.Name)
 	}
 	return err
