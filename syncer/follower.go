@@ -40,10 +40,10 @@ const pinTimeout = 10 * time.Second
 // defaultDomain is the DNS domain of a cluster that names none.
 const defaultDomain = "cluster.local"
 
-// follower connects the engine to the control plane of each VirtualCluster, and disconnects it.
-//
 // +kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters/status,verbs=patch
+
+// follower connects the engine to the control plane of each VirtualCluster, and disconnects it.
 type follower struct {
 	client client.Client
 	live   client.Reader

@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	controllerconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -71,9 +72,11 @@ func run(ctx context.Context, args []string) error {
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(tenancyv1alpha1.AddToScheme(scheme))
 	mgr, err := ctrl.NewManager(super, ctrl.Options{
-		Scheme:                        scheme,
-		Metrics:                       metricsserver.Options{BindAddress: *metricsAddress},
-		HealthProbeBindAddress:        *healthAddress,
+		Scheme:                 scheme,
+		Metrics:                metricsserver.Options{BindAddress: *metricsAddress},
+		HealthProbeBindAddress: *healthAddress,
+		// The priority queue of controller-runtime v0.24.1 can deadlock when it is shut down.
+		Controller:                    controllerconfig.Controller{UsePriorityQueue: new(false)},
 		LeaderElection:                *elect,
 		LeaderElectionID:              "vc-syncer",
 		LeaderElectionNamespace:       *namespace,

@@ -16,10 +16,10 @@ const (
 	// Prefix of every key.
 	Prefix = "tenancy.x-k8s.io/"
 
-	// LabelTenant, on every super object that was made for a tenant, holds the TenantID. Server-side selector of the
-	// syncer's caches.
+	// LabelTenant, on every super object that was made for a tenant, holds the TenantID.
 	LabelTenant = Prefix + "tenant"
-	// LabelManagedBy names the component that owns the object: vc-syncer or vc-manager.
+	// LabelManagedBy names the component that owns the object: vc-syncer or vc-manager. Server-side selector of the
+	// syncer's caches.
 	LabelManagedBy = Prefix + "managed-by"
 	// LabelToken, on a Secret that holds the service account tokens of a tenant's pod, is "true".
 	LabelToken = Prefix + "token"

@@ -118,7 +118,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		e.kinds[k.Name] = w
 		selector := k.SuperSelector
 		if selector == (resource.Selector{}) {
-			selector.Labels = names.LabelTenant
+			selector.Labels = names.LabelManagedBy + "=" + names.Syncer
 		}
 		e.caches[k.Name], err = super.NewCache(cluster.CacheOptions{
 			Kind: k, Selector: selector,

@@ -191,8 +191,8 @@ type Resource[T Object] struct {
 	New func() T
 	// Origin is the side whose spec is the truth.
 	Origin Side
-	// TenantSelector and SuperSelector limit what is watched. SuperSelector is nil for the usual: objects that carry the
-	// tenant label.
+	// TenantSelector and SuperSelector limit what is watched. An empty SuperSelector is the usual one: objects that the
+	// syncer made.
 	TenantSelector, SuperSelector Selector
 	// SuperOnly is true when the tenant's side is not watched: for what is only recorded there (events), and for super
 	// objects that another kind makes (see Route).

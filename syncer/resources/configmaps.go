@@ -7,10 +7,10 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
+
 // ConfigMaps copies tenant config maps down while something synced refers to them. The root CA bundle, whose name the
 // super cluster uses itself in every namespace, goes under another name.
-//
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
 func ConfigMaps() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.ConfigMap]{
 		Name:   "configmaps",

@@ -10,11 +10,11 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;patch;delete
+
 // EndpointSlices copies down the endpoints of services without a selector, the tenant's own API server among them. For
 // the others the super cluster computes them from its pods, and the tenant from its own. Endpoints objects need no
 // copy: the tenant mirrors them into slices.
-//
-// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch;create;patch;delete
 func EndpointSlices() resource.Kind {
 	return resource.Of(resource.Resource[*discoveryv1.EndpointSlice]{
 		Name: "endpointslices",

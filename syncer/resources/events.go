@@ -17,10 +17,10 @@ const oldEvent = 10 * time.Minute
 // youngEvent is the age up to which an event may be ahead of what it is about: they come by different watches.
 const youngEvent = 30 * time.Second
 
+// +kubebuilder:rbac:groups="",resources=events,verbs=get;list;watch
+
 // Events records in the tenant what the super cluster reports about its objects: what the scheduler and the kubelet
 // say of a pod, what a load balancer says of a service.
-//
-// +kubebuilder:rbac:groups="",resources=events,verbs=get;list;watch
 func Events() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Event]{
 		Name:          "events",

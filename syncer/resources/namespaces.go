@@ -19,11 +19,11 @@ const (
 // streamRights is the name of the RoleBinding, in each super namespace, that lets vn-agent stream from its pods.
 const streamRights = "vn-agent-streams"
 
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
+
 // Namespaces makes one super namespace for each tenant namespace. Nothing of the tenant's labels and annotations goes
 // down, because in the super cluster they select policies. The super namespace goes when the tenant's is gone, and the
 // tenant empties it first.
-//
-// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
 func Namespaces(agentNamespace string) resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Namespace]{
 		Name:              "namespaces",
@@ -63,10 +63,10 @@ func grantStreams(v resource.View, p resource.Pair[*corev1.Namespace], agentName
 
 const kindStreamRights = "rolebindings"
 
-// StreamRights watches the RoleBindings that Namespaces makes, so that one that is removed comes back.
-//
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=rolebindings,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=rbac.authorization.k8s.io,resources=clusterroles,resourceNames=vc-vn-agent-streams,verbs=bind
+
+// StreamRights watches the RoleBindings that Namespaces makes, so that one that is removed comes back.
 func StreamRights() resource.Kind {
 	return resource.Of(resource.Resource[*rbacv1.RoleBinding]{
 		Name:      kindStreamRights,

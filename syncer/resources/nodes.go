@@ -7,11 +7,11 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+
 // Nodes gives each tenant a virtual node of the same name for each node of the super cluster, so that affinity, spread
 // and DaemonSets have their real meaning. Its kubelet endpoint is the vn-agent of that node. What identifies the machine
 // stays hidden, and heartbeats are not copied: conditions change when the real node's do.
-//
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 func Nodes() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Node]{
 		Name:          "nodes",

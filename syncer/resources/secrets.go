@@ -7,17 +7,17 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
+
 // Secrets copies tenant secrets down while something synced refers to them. Service account token Secrets become
 // opaque ones, because the super cluster would bind the type to an account of its own.
-//
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
 func Secrets() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Secret]{
 		Name: "secrets",
 		GVK:  corev1.SchemeGroupVersion.WithKind("Secret"),
 		New:  func() *corev1.Secret { return &corev1.Secret{} },
 		// Tokens are a kind of their own.
-		SuperSelector: resource.Selector{Labels: names.LabelTenant + ",!" + names.LabelToken},
+		SuperSelector: resource.Selector{Labels: names.LabelManagedBy + "=" + names.Syncer + ",!" + names.LabelToken},
 		Needed: func(v resource.View, in *corev1.Secret) bool {
 			return v.Referenced(resource.Ref{Kind: "secrets", Namespace: in.Namespace, Name: in.Name})
 		},

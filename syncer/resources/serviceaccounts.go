@@ -9,10 +9,10 @@ import (
 // defaultServiceAccount is the account that every Kubernetes cluster makes in every namespace by itself.
 const defaultServiceAccount = "default"
 
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
+
 // ServiceAccounts copies the identity of the accounts that pods run under, because the super cluster admits no pod
 // whose account does not exist. They get no rights and no tokens there.
-//
-// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch;delete
 func ServiceAccounts() resource.Kind {
 	no := false
 	return resource.Of(resource.Resource[*corev1.ServiceAccount]{

@@ -15,11 +15,11 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+
 // Services copies tenant services down so that the cluster IP that the tenant sees is the one that works. With a range
 // of its own the tenant chooses the address and the super Service asks for it; without one the super cluster chooses
 // and the tenant Service adopts it.
-//
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 func Services() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Service]{
 		Name:          "services",

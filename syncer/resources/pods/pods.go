@@ -25,10 +25,10 @@ type kind struct {
 	admit func(*corev1.Pod) error
 }
 
-// Kind returns the description of pods.
-//
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods/status;pods/resize;pods/ephemeralcontainers,verbs=patch
+
+// Kind returns the description of pods.
 func Kind() resource.Kind {
 	return resource.Of(describe())
 }

@@ -131,7 +131,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 	again := true
 	mgr, err := ctrl.NewManager(w.Super.Config, ctrl.Options{
 		Scheme: newScheme(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: ctrlconfig.Controller{SkipNameValidation: &again},
+		Controller: ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
 	})
 	if err != nil {
 		t.Fatal(err)
