@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
@@ -73,7 +75,39 @@ func withWorlds(m *testing.M) (int, error) {
 	if _, err := w.Super.Client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
 		return 0, fmt.Errorf("creating the role of vn-agent: %w", err)
 	}
+	if err := installRights(ctx); err != nil {
+		return 0, err
+	}
 	return m.Run(), nil
+}
+
+// account is what the syncer runs as.
+const account = "system:serviceaccount:vc-system:vc-syncer"
+
+// installRights gives the syncer's account the rights that it is installed with, and no more.
+func installRights(ctx context.Context) error {
+	root, err := worlds.ModuleRoot()
+	if err != nil {
+		return err
+	}
+	role, err := os.ReadFile(filepath.Join(root, "config", "rbac", "vc-syncer", "role.yaml"))
+	if err != nil {
+		return fmt.Errorf("reading the syncer's role: %w", err)
+	}
+	rbac := w.Super.Client.RbacV1()
+	err = rbac.RESTClient().Post().Resource("clusterroles").SetHeader("Content-Type", "application/yaml").Body(role).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("creating the syncer's role: %w", err)
+	}
+	_, err = rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "vc-syncer"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "vc-syncer"},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: account}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("binding the syncer's role: %w", err)
+	}
+	return nil
 }
 
 func newScheme() *runtime.Scheme {
@@ -129,7 +163,9 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 		f(&o)
 	}
 	again := true
-	mgr, err := ctrl.NewManager(w.Super.Config, ctrl.Options{
+	config := rest.CopyConfig(w.Super.Config)
+	config.Impersonate.UserName = account
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: newScheme(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
 	})
