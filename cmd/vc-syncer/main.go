@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("finding the super cluster (outside of it, set --kubeconfig): %w", err)
 	}
-	options.Inside = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && flags.Lookup("kubeconfig").Value.String() == ""
+	options.Inside = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && os.Getenv("KUBECONFIG") == "" && flags.Lookup("kubeconfig").Value.String() == ""
 
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
