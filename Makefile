@@ -152,7 +152,7 @@ bench: up ## Measure, and write the figures into docs/performance.md
 .PHONY: lint
 lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION) ## Lint Go code and the chart
 	@golangci-lint run
-	@helm lint --quiet charts/*
+	@helm lint --quiet charts/virtualcluster
 
 .PHONY: generate
 generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-$(CRD_REF_DOCS_VERSION) ## Regenerate deep copies, CRDs, roles and reference pages
