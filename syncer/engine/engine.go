@@ -288,6 +288,10 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			return t.Get(ref)
 		},
 		Referenced: t.Referenced,
+		TenantNamespace: func(super string) (string, bool) {
+			id, namespace, ok := e.tenantNamespace(super)
+			return namespace, ok && id == t.Facts.ID
+		},
 		NodeAddress: func(ip string) bool {
 			nodes := e.caches["nodes"]
 			return nodes != nil && nodes.Has(indexAddress, ip)

@@ -51,7 +51,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	if o == nil {
 		o = old
 	}
-	if w.Origin == resource.Super && w.Cluster { // every tenant has one
+	if w.Everyone {
 		for _, t := range e.registry.All() {
 			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Name: o.GetName()})
 		}
@@ -80,14 +80,12 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 func (e *Engine) superRef(k resource.Kind, o resource.Object) (names.TenantID, resource.Ref, bool) {
 	annotations := o.GetAnnotations()
 	id := names.TenantID(o.GetLabels()[names.LabelTenant])
-	if id == "" && k.Origin == resource.Super { // not made by us: it lies in a namespace that was
-		ns := e.caches[kindNamespaces].Get("", o.GetNamespace())
-		if ns == nil {
-			return "", resource.Ref{}, false
+	if id == "" && k.Origin == resource.Super { // not made by us: it belongs to a namespace that was
+		tenant, namespace, ok := e.tenantNamespace(k.Home(o))
+		if k.Cluster {
+			namespace = ""
 		}
-		return names.TenantID(ns.GetLabels()[names.LabelTenant]),
-			resource.Ref{Kind: k.Name, Namespace: ns.GetAnnotations()[names.AnnotationNamespace], Name: o.GetName()},
-			ns.GetAnnotations()[names.AnnotationNamespace] != ""
+		return tenant, resource.Ref{Kind: k.Name, Namespace: namespace, Name: o.GetName()}, ok
 	}
 	namespace, ok := annotations[names.AnnotationNamespace]
 	if id == "" || !ok {
@@ -104,6 +102,16 @@ func (e *Engine) superRef(k resource.Kind, o resource.Object) (names.TenantID, r
 		name = o.GetName()
 	}
 	return id, resource.Ref{Kind: k.Name, Namespace: namespace, Name: name}, true
+}
+
+// tenantNamespace returns the tenant that a super namespace was made for, and the tenant's name of it.
+func (e *Engine) tenantNamespace(super string) (names.TenantID, string, bool) {
+	ns := e.caches[kindNamespaces].Get("", super)
+	if ns == nil {
+		return "", "", false
+	}
+	namespace := ns.GetAnnotations()[names.AnnotationNamespace]
+	return names.TenantID(ns.GetLabels()[names.LabelTenant]), namespace, namespace != ""
 }
 
 func tenantKey(t *tenants.Tenant, o resource.Object) resource.Key {
@@ -163,10 +171,14 @@ func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
 			c.Each(func(o resource.Object) { visit(w, o.GetNamespace(), o.GetName()) })
 		}
 		if w.Origin == resource.Super {
-			if w.Cluster {
-				e.caches[name].Each(func(o resource.Object) { visit(w, "", o.GetName()) })
-			}
-			continue // recorded, not replicated
+			e.caches[name].Each(func(o resource.Object) {
+				if w.Everyone {
+					visit(w, "", o.GetName())
+				} else if id, _, ok := e.superRef(w.Kind, o); w.Cluster && ok && id == t.Facts.ID {
+					visit(w, "", o.GetName())
+				}
+			})
+			continue // what lies in namespaces is recorded, not replicated
 		}
 		e.caches[name].By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
 			if _, ref, ok := e.superRef(w.Kind, o); ok && ref.Kind == name {

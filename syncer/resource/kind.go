@@ -22,6 +22,9 @@ type Kind struct {
 	Refused    func(v View, tenant, super Object, message string) []Op
 	References func(tenant Object) []Ref
 	Route      func(super Object) (Ref, bool)
+	// Everyone says that each tenant has a replica of each object.
+	Everyone bool
+	Home     func(super Object) string
 }
 
 // Of erases the type of a Resource. Every function of the result is set.
@@ -57,6 +60,13 @@ func Of[T Object](r Resource[T]) Kind {
 			}
 			return Ref{}, false
 		},
+	}
+	k.Everyone = r.Origin == Super && r.Cluster && r.Home == nil
+	k.Home = func(o Object) string {
+		if t := cast(o); r.Home != nil && present(t) {
+			return r.Home(t)
+		}
+		return o.GetNamespace()
 	}
 	return k
 }

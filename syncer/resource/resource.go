@@ -85,6 +85,8 @@ type View struct {
 	Get func(side Side, ref Ref) Object
 	// Referenced says whether any synced object of the tenant refers to the object.
 	Referenced func(ref Ref) bool
+	// TenantNamespace returns the tenant's name of a super namespace, false if it is not one of the tenant's.
+	TenantNamespace func(superNamespace string) (string, bool)
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
 }
@@ -228,6 +230,10 @@ type Resource[T Object] struct {
 	References func(T) []Ref
 	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
 	ChangesMatter bool
+	// Home returns the super namespace that an object of a kind whose truth is in the super cluster belongs to, and by that
+	// the tenant; it is empty when there is none. Nil means the namespace it lies in, and every tenant for kinds that lie
+	// in none.
+	Home func(T) string
 	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
 	// an Up of that kind. It returns false for the usual.
 	Route func(T) (Ref, bool)

@@ -32,6 +32,9 @@ func All(o Options) []resource.Kind {
 		ServiceAccounts(),
 		Events(),
 		Nodes(),
+		PersistentVolumeClaims(),
+		PersistentVolumes(),
+		StorageClasses(),
 	}
 }
 

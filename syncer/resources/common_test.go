@@ -45,6 +45,9 @@ func (w world) view() resource.View {
 	return resource.View{
 		Tenant: w.facts, Now: now(),
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
+			if ref.Namespace == "" && ref.Kind != "namespaces" && side == resource.Tenant {
+				return find(w.tenant, "", ref.Name)
+			}
 			if ref.Kind == "namespaces" {
 				if own := find(w.tenant, "", ref.Name); own != nil && side == resource.Tenant {
 					return own
@@ -63,6 +66,9 @@ func (w world) view() resource.View {
 				}
 			}
 			return false
+		},
+		TenantNamespace: func(super string) (string, bool) {
+			return "shop", super == names.SuperNamespace(tenantID, "shop")
 		},
 		NodeAddress: func(ip string) bool {
 			for _, n := range w.nodes {

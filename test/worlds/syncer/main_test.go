@@ -60,7 +60,7 @@ func withWorlds(m *testing.M) (int, error) {
 	defer cancel()
 	var err error
 	w, err = worlds.New(ctx, worlds.Options{
-		Tenants: 2, TenantControllers: worlds.DefaultControllers(),
+		Tenants: 2, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller"),
 		SuperControllers: []string{"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller"},
 	})
 	if err != nil {
