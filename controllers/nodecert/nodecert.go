@@ -17,9 +17,9 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
 	"github.com/virtualcluster-io/virtualcluster/controllers/trust"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 const (

@@ -12,8 +12,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/apply"
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 // Authorities are the certificate authorities of vn-agent.
@@ -55,8 +56,8 @@ func (a *Authorities) Publish(ctx context.Context, now time.Time) error {
 	return err
 }
 
-func (a *Authorities) store(now time.Time) *pki.Store {
-	return &pki.Store{Client: a.Client, Live: a.Live, Namespace: a.Namespace, Labels: labels(), Now: now}
+func (a *Authorities) store(now time.Time) *keystore.Store {
+	return &keystore.Store{Client: a.Client, Live: a.Live, Namespace: a.Namespace, Labels: labels(), Now: now}
 }
 
 func labels() map[string]string { return map[string]string{names.LabelManagedBy: names.Manager} }

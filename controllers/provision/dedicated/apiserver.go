@@ -8,7 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -26,28 +26,28 @@ func (l layout) apiServer() *appsv1.StatefulSet {
 			"authorization-mode":                 "RBAC",
 			"profiling":                          "false",
 			"service-cluster-ip-range":           l.serviceRange.String(),
-			"tls-cert-file":                      file(servingSecret, pki.CertificateKey),
-			"tls-private-key-file":               file(servingSecret, pki.PrivateKeyKey),
-			"client-ca-file":                     file(servingSecret, pki.AuthorityKey),
+			"tls-cert-file":                      file(servingSecret, keystore.CertificateKey),
+			"tls-private-key-file":               file(servingSecret, keystore.PrivateKeyKey),
+			"client-ca-file":                     file(servingSecret, keystore.AuthorityKey),
 			"etcd-servers":                       "https://" + net.JoinHostPort(l.etcdIP, fmt.Sprint(etcdClientPort)),
-			"etcd-cafile":                        file(etcdClientSecret, pki.AuthorityKey),
-			"etcd-certfile":                      file(etcdClientSecret, pki.CertificateKey),
-			"etcd-keyfile":                       file(etcdClientSecret, pki.PrivateKeyKey),
-			"proxy-client-cert-file":             file(frontProxySecret, pki.CertificateKey),
-			"proxy-client-key-file":              file(frontProxySecret, pki.PrivateKeyKey),
+			"etcd-cafile":                        file(etcdClientSecret, keystore.AuthorityKey),
+			"etcd-certfile":                      file(etcdClientSecret, keystore.CertificateKey),
+			"etcd-keyfile":                       file(etcdClientSecret, keystore.PrivateKeyKey),
+			"proxy-client-cert-file":             file(frontProxySecret, keystore.CertificateKey),
+			"proxy-client-key-file":              file(frontProxySecret, keystore.PrivateKeyKey),
 			"requestheader-allowed-names":        frontProxyName,
-			"requestheader-client-ca-file":       file(frontProxySecret, pki.AuthorityKey),
+			"requestheader-client-ca-file":       file(frontProxySecret, keystore.AuthorityKey),
 			"requestheader-extra-headers-prefix": "X-Remote-Extra-",
 			"requestheader-group-headers":        "X-Remote-Group",
 			"requestheader-username-headers":     "X-Remote-User",
 			// vn-agents stand in for kubelets: they know the tenant by this certificate.
-			"kubelet-certificate-authority":    file(kubeletClientSecret, pki.AuthorityKey),
-			"kubelet-client-certificate":       file(kubeletClientSecret, pki.CertificateKey),
-			"kubelet-client-key":               file(kubeletClientSecret, pki.PrivateKeyKey),
+			"kubelet-certificate-authority":    file(kubeletClientSecret, keystore.AuthorityKey),
+			"kubelet-client-certificate":       file(kubeletClientSecret, keystore.CertificateKey),
+			"kubelet-client-key":               file(kubeletClientSecret, keystore.PrivateKeyKey),
 			"kubelet-preferred-address-types":  "InternalIP",
 			"service-account-issuer":           "https://kubernetes.default.svc." + l.domain,
-			"service-account-signing-key-file": file(signingSecret, pki.SigningKey),
-			"service-account-key-file":         file(signingSecret, pki.SigningPublicKey),
+			"service-account-signing-key-file": file(signingSecret, keystore.SigningKey),
+			"service-account-key-file":         file(signingSecret, keystore.SigningPublicKey),
 			// It taints new nodes not-ready, and the controller that takes the taint off does not run for virtual nodes.
 			"disable-admission-plugins": "TaintNodesByCondition",
 		},
@@ -60,11 +60,11 @@ func (l layout) apiServer() *appsv1.StatefulSet {
 		ports:    []corev1.ContainerPort{port("https", apiServerPort)},
 		mounts:   []corev1.VolumeMount{pkiMount()},
 		volumes: []corev1.Volume{pkiVolume(
-			keys(servingSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
-			keys(etcdClientSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
-			keys(frontProxySecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
-			keys(kubeletClientSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
-			keys(signingSecret, pki.SigningKey, pki.SigningPublicKey),
+			keys(servingSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
+			keys(etcdClientSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
+			keys(frontProxySecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
+			keys(kubeletClientSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
+			keys(signingSecret, keystore.SigningKey, keystore.SigningPublicKey),
 		)},
 		readiness:   get(corev1.URISchemeHTTPS, apiServerPort, ready),
 		liveness:    get(corev1.URISchemeHTTPS, apiServerPort, strings.Replace(ready, "/readyz", "/livez", 1)+"&exclude=etcd"),

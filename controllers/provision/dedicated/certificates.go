@@ -11,10 +11,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 // Secrets of the root namespace. No pod mounts a key it does not need: only kube-controller-manager, which signs
@@ -138,8 +139,8 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 }
 
 // store keeps the tenant's keys and certificates in its root namespace.
-func (p *Provisioner) store(tenant *provision.Tenant) *pki.Store {
-	return &pki.Store{
+func (p *Provisioner) store(tenant *provision.Tenant) *keystore.Store {
+	return &keystore.Store{
 		Client:      p.Client,
 		Live:        p.Live,
 		Namespace:   string(tenant.ID),

@@ -13,10 +13,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 const (

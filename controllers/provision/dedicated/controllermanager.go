@@ -7,7 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -22,10 +22,10 @@ func (l layout) controllerManager() *appsv1.StatefulSet {
 			"profiling":                        "false",
 			"controllers":                      controllers(),
 			"use-service-account-credentials":  "true",
-			"service-account-private-key-file": file(signingSecret, pki.SigningKey),
-			"root-ca-file":                     file(clusterCASecret, pki.CertificateKey),
-			"cluster-signing-cert-file":        file(clusterCASecret, pki.CertificateKey),
-			"cluster-signing-key-file":         file(clusterCASecret, pki.PrivateKeyKey),
+			"service-account-private-key-file": file(signingSecret, keystore.SigningKey),
+			"root-ca-file":                     file(clusterCASecret, keystore.CertificateKey),
+			"cluster-signing-cert-file":        file(clusterCASecret, keystore.CertificateKey),
+			"cluster-signing-key-file":         file(clusterCASecret, keystore.PrivateKeyKey),
 			"cluster-name":                     l.namespace,
 			"leader-elect":                     fmt.Sprint(l.replicas > 1),
 		},
@@ -35,9 +35,9 @@ func (l layout) controllerManager() *appsv1.StatefulSet {
 		mounts:   []corev1.VolumeMount{pkiMount(), {Name: "kubeconfig", MountPath: kubeconfigDir, ReadOnly: true}},
 		volumes: []corev1.Volume{
 			pkiVolume(
-				keys(clusterCASecret, pki.CertificateKey, pki.PrivateKeyKey),
-				keys(signingSecret, pki.SigningKey),
-				keys(controllerManagerSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+				keys(clusterCASecret, keystore.CertificateKey, keystore.PrivateKeyKey),
+				keys(signingSecret, keystore.SigningKey),
+				keys(controllerManagerSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
 			),
 			{Name: "kubeconfig", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 				LocalObjectReference: corev1.LocalObjectReference{Name: names.ControllerManager},

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -40,21 +40,21 @@ func (l layout) etcd() *appsv1.StatefulSet {
 			"initial-cluster-token":       l.namespace,
 			"initial-cluster-state":       "new",
 			"client-cert-auth":            "true",
-			"cert-file":                   file(etcdServerSecret, pki.CertificateKey),
-			"key-file":                    file(etcdServerSecret, pki.PrivateKeyKey),
-			"trusted-ca-file":             file(etcdServerSecret, pki.AuthorityKey),
+			"cert-file":                   file(etcdServerSecret, keystore.CertificateKey),
+			"key-file":                    file(etcdServerSecret, keystore.PrivateKeyKey),
+			"trusted-ca-file":             file(etcdServerSecret, keystore.AuthorityKey),
 			"peer-client-cert-auth":       "true",
-			"peer-cert-file":              file(etcdPeerSecret, pki.CertificateKey),
-			"peer-key-file":               file(etcdPeerSecret, pki.PrivateKeyKey),
-			"peer-trusted-ca-file":        file(etcdPeerSecret, pki.AuthorityKey),
+			"peer-cert-file":              file(etcdPeerSecret, keystore.CertificateKey),
+			"peer-key-file":               file(etcdPeerSecret, keystore.PrivateKeyKey),
+			"peer-trusted-ca-file":        file(etcdPeerSecret, keystore.AuthorityKey),
 		},
 		env:      []corev1.EnvVar{fieldEnv("POD_NAME", "metadata.name")},
 		requests: requests("20m", "64Mi"),
 		ports:    []corev1.ContainerPort{port("client", etcdClientPort), port("peer", etcdPeerPort), port("metrics", etcdMetricsPort)},
 		mounts:   []corev1.VolumeMount{pkiMount(), {Name: dataVolume, MountPath: etcdDataDir}},
 		volumes: []corev1.Volume{pkiVolume(
-			keys(etcdServerSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
-			keys(etcdPeerSecret, pki.CertificateKey, pki.PrivateKeyKey, pki.AuthorityKey),
+			keys(etcdServerSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
+			keys(etcdPeerSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
 		)},
 		claims:      []corev1.PersistentVolumeClaim{claim},
 		service:     etcdService,

@@ -11,9 +11,10 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/apply"
-	"github.com/virtualcluster-io/virtualcluster/controllers/pki"
+	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 // kubeconfig returns a kubeconfig with one context.
@@ -59,10 +60,10 @@ func (p *Provisioner) ensureKubeconfigs(ctx context.Context, tenant *provision.T
 // certificate is used without a restart.
 func (l layout) controllerManagerKubeconfig() (*corev1.ConfigMap, error) {
 	data, err := kubeconfig(names.ControllerManager, "https://"+net.JoinHostPort(l.apiServerIP, fmt.Sprint(apiServerServicePort)), names.ControllerManager,
-		clientcmdapi.Cluster{CertificateAuthority: file(controllerManagerSecret, pki.AuthorityKey)},
+		clientcmdapi.Cluster{CertificateAuthority: file(controllerManagerSecret, keystore.AuthorityKey)},
 		clientcmdapi.AuthInfo{
-			ClientCertificate: file(controllerManagerSecret, pki.CertificateKey),
-			ClientKey:         file(controllerManagerSecret, pki.PrivateKeyKey),
+			ClientCertificate: file(controllerManagerSecret, keystore.CertificateKey),
+			ClientKey:         file(controllerManagerSecret, keystore.PrivateKeyKey),
 		})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,9 @@
 package pki
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"net"
@@ -10,11 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const tenYears = 10 * 365 * 24 * time.Hour
+
 func start() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 func mustAuthority(t *testing.T, name string) *Authority {
 	t.Helper()
-	authority, err := NewAuthority(name, start())
+	authority, err := NewAuthority(name, tenYears, start())
 	if err != nil {
 		t.Fatalf("NewAuthority: %v", err)
 	}
@@ -77,7 +82,7 @@ func TestIssuedCertificatesVerify(t *testing.T) {
 func TestLeafNeverOutlivesItsAuthority(t *testing.T) {
 	ca := mustAuthority(t, "kubernetes")
 	request := serving()
-	request.Lifetime = 2 * AuthorityLifetime
+	request.Lifetime = 2 * tenYears
 	pair, err := ca.Issue(request, start())
 	if err != nil {
 		t.Fatalf("Issue: %v", err)
@@ -86,7 +91,7 @@ func TestLeafNeverOutlivesItsAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatalf("ParseCertificate: %v", err)
 	}
-	if !certificate.NotAfter.Equal(start().Add(AuthorityLifetime)) {
+	if !certificate.NotAfter.Equal(start().Add(tenYears)) {
 		t.Errorf("the leaf is valid until %s, want the end of its CA", certificate.NotAfter)
 	}
 }
@@ -144,7 +149,7 @@ func TestRenewedAuthorityVouchesForWhatItIssuedBefore(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Issue: %v", err)
 	}
-	renewed, err := ca.Renew(start().Add(48 * time.Hour))
+	renewed, err := ca.Renew(tenYears, start().Add(48*time.Hour))
 	if err != nil {
 		t.Fatalf("Renew: %v", err)
 	}
@@ -197,5 +202,57 @@ func TestSigningKeyPartsBelongTogether(t *testing.T) {
 	}
 	if !key.PublicKey.Equal(parsed) {
 		t.Error("the public part belongs to another key")
+	}
+}
+
+func TestKeysAreReadInBothEncodings(t *testing.T) {
+	ca := mustAuthority(t, "kubernetes")
+	leaf, err := ca.Issue(serving(), start())
+	if err != nil {
+		t.Fatalf("Issue: %v", err)
+	}
+	inPKCS8 := func(pair Pair) Pair {
+		key, err := PKCS8(pair.Key)
+		if err != nil {
+			t.Fatalf("PKCS8: %v", err)
+		}
+		if !bytes.HasPrefix(key, []byte("-----BEGIN PRIVATE KEY-----")) {
+			t.Fatalf("PKCS8: got %.30q", key)
+		}
+		return Pair{Certificate: pair.Certificate, Key: key}
+	}
+	again, err := ParseAuthority(inPKCS8(ca.Pair))
+	if err != nil {
+		t.Fatalf("ParseAuthority: %v", err)
+	}
+	if fresh, why := again.Fresh(inPKCS8(leaf), serving(), start()); !fresh {
+		t.Errorf("the leaf is not fresh: %s", why)
+	}
+	if twice, once := inPKCS8(inPKCS8(leaf)), inPKCS8(leaf); !cmp.Equal(twice, once) {
+		t.Error("a key in PKCS #8 does not stay what it is")
+	}
+}
+
+func TestParseKeyRefusesOtherKeys(t *testing.T) {
+	_, other, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatalf("GenerateKey: %v", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(other)
+	if err != nil {
+		t.Fatalf("MarshalPKCS8PrivateKey: %v", err)
+	}
+	for name, data := range map[string][]byte{
+		"NotPEM":    []byte("key"),
+		"Ed25519":   pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		"NotPKCS8":  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("key")}),
+		"NotSEC1":   pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("key")}),
+		"PublicKey": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := ParseKey(data); err == nil {
+				t.Error("ParseKey: got no error")
+			}
+		})
 	}
 }

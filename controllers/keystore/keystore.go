@@ -1,4 +1,7 @@
-package pki
+// Package keystore keeps keys and certificates in Secrets: it makes what is missing, renews what gets old and never
+// replaces a key that is in use. It does not know which certificates there are: the provisioner and controllers/trust
+// say so, and internal/pki issues them.
+package keystore
 
 import (
 	"context"
@@ -12,7 +15,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
+
+// authorityLifetime is how long a CA certificate is valid.
+const authorityLifetime = 10 * 365 * 24 * time.Hour
 
 // Keys in the Secrets of a Store.
 const (
@@ -44,63 +51,63 @@ type Store struct {
 }
 
 // Authority returns the CA kept in the named Secret and makes it when it is not there.
-func (s *Store) Authority(ctx context.Context, name, commonName string) (*Authority, error) {
+func (s *Store) Authority(ctx context.Context, name, commonName string) (*pki.Authority, error) {
 	secret, err := s.get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if secret == nil {
-		authority, err := NewAuthority(commonName, s.Now)
+		authority, err := pki.NewAuthority(commonName, authorityLifetime, s.Now)
 		if err != nil {
 			return nil, err
 		}
-		secret, err = s.createKey(ctx, s.secret(name, corev1.SecretTypeTLS, authority.data()))
+		secret, err = s.createKey(ctx, s.secret(name, corev1.SecretTypeTLS, authorityData(authority.Pair)))
 		if err != nil {
 			return nil, err
 		}
 	}
-	authority, err := ParseAuthority(Pair{Certificate: secret.Data[CertificateKey], Key: secret.Data[PrivateKeyKey]})
+	authority, err := pki.ParseAuthority(pairIn(secret))
 	if err != nil {
 		return nil, unusable(secret, err)
 	}
-	if s.Now.Before(RenewAt(authority.certificate)) {
+	if s.Now.Before(authority.RenewAt()) {
 		return authority, nil
 	}
-	renewed, err := authority.Renew(s.Now)
+	renewed, err := authority.Renew(authorityLifetime, s.Now)
 	if err != nil {
 		return nil, err
 	}
-	return renewed, s.update(ctx, secret, renewed.data(), "two thirds of its life have passed")
+	return renewed, s.update(ctx, secret, authorityData(renewed.Pair), "two thirds of its life have passed")
 }
 
 // Leaf returns the certificate kept in the named Secret, after issuing it when it is missing or not fresh. The Secret
 // also holds the certificate of the CA that verifies the other side, which need not be the one that signed the leaf.
-func (s *Store) Leaf(ctx context.Context, name string, ca *Authority, request Request, verify []byte) (Pair, error) {
+func (s *Store) Leaf(ctx context.Context, name string, ca *pki.Authority, request pki.Request, verify []byte) (pki.Pair, error) {
 	secret, err := s.get(ctx, name)
 	if err != nil {
-		return Pair{}, err
+		return pki.Pair{}, err
 	}
 	why := "it was not there"
 	if secret != nil {
-		pair := Pair{Certificate: secret.Data[CertificateKey], Key: secret.Data[PrivateKeyKey]}
+		pair := pairIn(secret)
 		fresh, reason := ca.Fresh(pair, request, s.Now)
 		if fresh && string(secret.Data[AuthorityKey]) == string(verify) {
 			return pair, nil
 		}
 		if why = reason; fresh {
-			return pair, s.update(ctx, secret, pair.data(verify), "the CA it is kept with changed")
+			return pair, s.update(ctx, secret, leafData(pair, verify), "the CA it is kept with changed")
 		}
 	}
 	pair, err := ca.Issue(request, s.Now)
 	if err != nil {
-		return Pair{}, err
+		return pki.Pair{}, err
 	}
 	if secret != nil {
-		return pair, s.update(ctx, secret, pair.data(verify), why)
+		return pair, s.update(ctx, secret, leafData(pair, verify), why)
 	}
-	desired := s.secret(name, corev1.SecretTypeTLS, pair.data(verify))
+	desired := s.secret(name, corev1.SecretTypeTLS, leafData(pair, verify))
 	if err := s.Client.Create(ctx, desired); err != nil {
-		return Pair{}, fmt.Errorf("creating Secret %s/%s: %w", s.Namespace, name, err)
+		return pki.Pair{}, fmt.Errorf("creating Secret %s/%s: %w", s.Namespace, name, err)
 	}
 	s.issued(name, why)
 	return pair, nil
@@ -113,7 +120,7 @@ func (s *Store) ServiceAccountKey(ctx context.Context, name string) (private, pu
 		return nil, nil, err
 	}
 	if secret == nil {
-		private, public, err := NewSigningKey()
+		private, public, err := pki.NewSigningKey()
 		if err != nil {
 			return nil, nil, err
 		}
@@ -122,7 +129,7 @@ func (s *Store) ServiceAccountKey(ctx context.Context, name string) (private, pu
 			return nil, nil, err
 		}
 	}
-	if _, err := ParseKey(secret.Data[SigningKey]); err != nil {
+	if _, err := pki.ParseKey(secret.Data[SigningKey]); err != nil {
 		return nil, nil, unusable(secret, err)
 	}
 	return secret.Data[SigningKey], secret.Data[SigningPublicKey], nil
@@ -195,12 +202,21 @@ func (s *Store) issued(name, why string) {
 	}
 }
 
-func (p Pair) data(authority []byte) map[string][]byte {
-	return map[string][]byte{CertificateKey: p.Certificate, PrivateKeyKey: p.Key, AuthorityKey: authority}
+// authorityData is what the Secret of a CA holds.
+func authorityData(pair pki.Pair) map[string][]byte {
+	return map[string][]byte{CertificateKey: pair.Certificate, PrivateKeyKey: pair.Key}
 }
 
-func (a *Authority) data() map[string][]byte {
-	return map[string][]byte{CertificateKey: a.Certificate, PrivateKeyKey: a.Key}
+// pairIn is the certificate and the key that a Secret of either kind holds.
+func pairIn(secret *corev1.Secret) pki.Pair {
+	return pki.Pair{Certificate: secret.Data[CertificateKey], Key: secret.Data[PrivateKeyKey]}
+}
+
+// leafData is what the Secret of a leaf holds: also the CA that verifies the other side.
+func leafData(pair pki.Pair, verify []byte) map[string][]byte {
+	data := authorityData(pair)
+	data[AuthorityKey] = verify
+	return data
 }
 
 // unusable says that a Secret holds something that cannot be used. It is never overwritten.

@@ -1,6 +1,6 @@
-// Package pki issues the certificates of control planes. This file is pure: an authority, a request and a time go in, PEM
-// comes out; store.go keeps the results in Secrets. It knows nothing about which certificates a control plane needs:
-// that is the provisioner's business. All keys are ECDSA P-256.
+// Package pki issues certificates. It is pure: an authority, a request and a time go in, PEM comes out. It does not know
+// which certificates anybody needs, how long they last or where they are kept: vc-manager keeps those of control planes in
+// Secrets (controllers/keystore), the local cluster and the two-world tests in files. All keys are ECDSA P-256.
 package pki
 
 import (
@@ -19,11 +19,15 @@ import (
 	"time"
 )
 
+// backdate makes certificates valid a little before they are made, for clocks that are behind.
+const backdate = 5 * time.Minute
+
+// Types of PEM blocks.
 const (
-	// AuthorityLifetime is how long a CA certificate is valid.
-	AuthorityLifetime = 10 * 365 * 24 * time.Hour
-	// backdate makes certificates valid a little before they are made, for clocks that are behind.
-	backdate = 5 * time.Minute
+	certificateBlock = "CERTIFICATE"
+	publicKeyBlock   = "PUBLIC KEY"
+	sec1Block        = "EC PRIVATE KEY"
+	pkcs8Block       = "PRIVATE KEY"
 )
 
 // Pair is a certificate and its private key, PEM encoded.
@@ -35,7 +39,7 @@ type Pair struct {
 type Authority struct {
 	Pair
 	certificate *x509.Certificate
-	key         crypto.Signer
+	key         *ecdsa.PrivateKey
 }
 
 // Request says what a leaf certificate should contain.
@@ -49,21 +53,24 @@ type Request struct {
 }
 
 // NewAuthority returns a new, self-signed authority.
-func NewAuthority(commonName string, now time.Time) (*Authority, error) {
+func NewAuthority(commonName string, lifetime time.Duration, now time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generating the key of CA %s: %w", commonName, err)
 	}
-	return selfSign(commonName, key, now)
+	return selfSign(commonName, key, lifetime, now)
 }
 
 // Renew returns the authority with the same name and key and a new certificate. What it has issued stays valid.
-func (a *Authority) Renew(now time.Time) (*Authority, error) {
-	return selfSign(a.certificate.Subject.CommonName, a.key, now)
+func (a *Authority) Renew(lifetime time.Duration, now time.Time) (*Authority, error) {
+	return selfSign(a.certificate.Subject.CommonName, a.key, lifetime, now)
 }
 
+// RenewAt returns when the authority itself is to be renewed.
+func (a *Authority) RenewAt() time.Time { return RenewAt(a.certificate) }
+
 // selfSign issues a CA certificate for the key.
-func selfSign(commonName string, key crypto.Signer, now time.Time) (*Authority, error) {
+func selfSign(commonName string, key *ecdsa.PrivateKey, lifetime time.Duration, now time.Time) (*Authority, error) {
 	serial, err := serialNumber()
 	if err != nil {
 		return nil, err
@@ -72,7 +79,7 @@ func selfSign(commonName string, key crypto.Signer, now time.Time) (*Authority, 
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: commonName},
 		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(AuthorityLifetime),
+		NotAfter:              now.Add(lifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -82,7 +89,7 @@ func selfSign(commonName string, key crypto.Signer, now time.Time) (*Authority, 
 	if err != nil {
 		return nil, fmt.Errorf("signing CA %s: %w", commonName, err)
 	}
-	keyPEM, err := EncodeKey(key)
+	keyPEM, err := encodeKey(key)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +125,7 @@ func (a *Authority) Issue(request Request, now time.Time) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
-	keyPEM, err := EncodeKey(key)
+	keyPEM, err := encodeKey(key)
 	if err != nil {
 		return Pair{}, err
 	}
@@ -191,7 +198,7 @@ func NewSigningKey() (private, public []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("generating the service account key: %w", err)
 	}
-	private, err = EncodeKey(key)
+	private, err = encodeKey(key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -208,27 +215,39 @@ func EncodePublicKey(key crypto.PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a public key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: publicKeyBlock, Bytes: der}), nil
 }
 
-// EncodeKey returns a private key in PEM.
-func EncodeKey(key crypto.Signer) ([]byte, error) {
-	ec, ok := key.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("encoding a private key: %T is not an ECDSA key", key)
-	}
-	der, err := x509.MarshalECPrivateKey(ec)
+// encodeKey returns a private key in PEM.
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a private key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: sec1Block, Bytes: der}), nil
 }
 
-// ParseKey reads an ECDSA private key from PEM.
+// PKCS8 returns a private key in that encoding, for files whose readers expect it; certificates come with SEC 1 keys.
+func PKCS8(key []byte) ([]byte, error) {
+	parsed, err := ParseKey(key)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(parsed)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pkcs8Block, Bytes: der}), nil
+}
+
+// ParseKey reads an ECDSA private key from PEM, in the encoding that this package issues or in PKCS #8.
 func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
 		return nil, errors.New("private key is not PEM")
+	}
+	if block.Type == pkcs8Block {
+		return parsePKCS8(block.Bytes)
 	}
 	key, err := x509.ParseECPrivateKey(block.Bytes)
 	if err != nil {
@@ -237,10 +256,22 @@ func ParseKey(data []byte) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
+func parsePKCS8(der []byte) (*ecdsa.PrivateKey, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading a private key: %w", err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("reading a private key: %T is not an ECDSA key", parsed)
+	}
+	return key, nil
+}
+
 // ParseCertificate reads the first certificate of PEM data.
 func ParseCertificate(data []byte) (*x509.Certificate, error) {
 	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
+	if block == nil || block.Type != certificateBlock {
 		return nil, errors.New("certificate is not PEM")
 	}
 	certificate, err := x509.ParseCertificate(block.Bytes)
@@ -252,7 +283,7 @@ func ParseCertificate(data []byte) (*x509.Certificate, error) {
 
 // encodeCertificate returns a certificate in PEM.
 func encodeCertificate(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: der})
 }
 
 // sameKey says whether the certificate is for the key.

@@ -1,7 +1,9 @@
-package pki
+package keystore
 
 import (
+	"crypto/x509"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -12,9 +14,36 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 const namespace = "root"
+
+func start() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+func serving() pki.Request {
+	return pki.Request{
+		CommonName: "kube-apiserver",
+		DNSNames:   []string{"kubernetes", "kubernetes.default.svc"},
+		IPs:        []net.IP{net.IPv4(10, 0, 0, 1)},
+		Usages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Lifetime:   90 * 24 * time.Hour,
+	}
+}
+
+func verify(t *testing.T, ca, leaf []byte, host string, at time.Time) error {
+	t.Helper()
+	certificate, err := pki.ParseCertificate(leaf)
+	if err != nil {
+		t.Fatalf("ParseCertificate: %v", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		t.Fatal("the CA is not PEM")
+	}
+	_, err = certificate.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, CurrentTime: at})
+	return err
+}
 
 func newStore(objects ...client.Object) *Store {
 	c := fake.NewClientBuilder().WithObjects(objects...).Build()
@@ -99,7 +128,7 @@ func TestStoreRenewsLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Authority: %v", err)
 	}
-	leaf := func(request Request, verify []byte) Pair {
+	leaf := func(request pki.Request, verify []byte) pki.Pair {
 		t.Helper()
 		pair, err := s.Leaf(t.Context(), "leaf", ca, request, verify)
 		if err != nil {
@@ -134,7 +163,7 @@ func TestStoreRenewsLeaves(t *testing.T) {
 	if err := s.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "leaf"}, secret); err != nil {
 		t.Fatalf("Get: %v", err)
 	}
-	if diff := cmp.Diff(third.data([]byte("another CA")), secret.Data); diff != "" {
+	if diff := cmp.Diff(leafData(third, []byte("another CA")), secret.Data); diff != "" {
 		t.Errorf("the Secret (-want +got):\n%s", diff)
 	}
 }
