@@ -1,25 +1,19 @@
 package supercluster
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 // lifetime of all certificates: nobody keeps a development cluster longer.
@@ -75,21 +69,33 @@ func (c *Cluster) identities() []identity {
 	return list
 }
 
+// request is what the certificate should contain.
+func (id identity) request() pki.Request {
+	usages := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	if len(id.dns)+len(id.ips) > 0 {
+		usages = append(usages, x509.ExtKeyUsageServerAuth)
+	}
+	return pki.Request{
+		CommonName: id.user, Organizations: id.groups, DNSNames: id.dns, IPs: id.ips, Usages: usages, Lifetime: lifetime,
+	}
+}
+
 // ensurePKI writes what is missing or no longer fits, and keeps the rest.
 func (c *Cluster) ensurePKI() error {
 	if err := os.MkdirAll(c.pkiDir(), 0o700); err != nil {
 		return fmt.Errorf("creating the PKI folder: %w", err)
 	}
-	authorities := map[string]*keyPair{}
+	now := time.Now()
+	authorities := map[string]*pki.Authority{}
 	for _, name := range []string{clusterCA, etcdCA, frontProxyCA} {
-		ca, err := ensureAuthority(c.pki(name), name+"."+c.Name)
+		ca, err := ensureAuthority(c.pki(name), name+"."+c.Name, now)
 		if err != nil {
 			return err
 		}
 		authorities[name] = ca
 	}
 	for _, id := range c.identities() {
-		if err := ensureLeaf(c.pki(id.file), id, authorities[id.ca]); err != nil {
+		if err := ensureLeaf(c.pki(id.file), id.request(), authorities[id.ca], now); err != nil {
 			return err
 		}
 	}
@@ -99,170 +105,95 @@ func (c *Cluster) ensurePKI() error {
 // ensureServiceAccountKey makes the key that signs service account tokens; its public half is written each time, because
 // it follows from the other.
 func ensureServiceAccountKey(path string) error {
-	key, err := loadKey(path + ".key")
+	key, err := os.ReadFile(path + ".key")
 	if errors.Is(err, fs.ErrNotExist) {
-		if key, err = newKey(); err != nil {
-			return err
+		if key, _, err = pki.NewSigningKey(); err == nil {
+			err = saveKey(path+".key", key)
 		}
-		err = saveKey(path+".key", key)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("making sure of the service account key: %w", err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	private, err := pki.ParseKey(key)
+	if err != nil {
+		return fmt.Errorf("reading %s.key: %w", path, err)
+	}
+	public, err := pki.EncodePublicKey(private.Public())
 	if err != nil {
 		return fmt.Errorf("encoding %s.pub: %w", path, err)
 	}
-	return writeFile(path+".pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644)
+	return writeFile(path+".pub", public, 0o644)
 }
 
-// keyPair is a certificate and its key.
-type keyPair struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func ensureAuthority(path, commonName string) (*keyPair, error) {
-	if pair, err := loadPair(path); err == nil && pair.cert.IsCA {
-		return pair, nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+func ensureAuthority(path, commonName string, now time.Time) (*pki.Authority, error) {
+	pair, err := loadPair(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: commonName},
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
+	if ca, err := pki.ParseAuthority(pair); err == nil {
+		return ca, nil
 	}
-	return issue(path, template, nil)
+	ca, err := pki.NewAuthority(commonName, lifetime, now)
+	if err != nil {
+		return nil, err
+	}
+	return ca, savePair(path, ca.Pair)
 }
 
-func ensureLeaf(path string, id identity, ca *keyPair) error {
+func ensureLeaf(path string, request pki.Request, ca *pki.Authority, now time.Time) error {
 	pair, err := loadPair(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil && pair.fits(id, ca) {
+	if fresh, _ := ca.Fresh(pair, request, now); fresh {
 		return nil
 	}
-	template := &x509.Certificate{
-		Subject:     pkix.Name{CommonName: id.user, Organization: id.groups},
-		DNSNames:    id.dns,
-		IPAddresses: id.ips,
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	if pair, err = ca.Issue(request, now); err != nil {
+		return err
 	}
-	if len(id.dns)+len(id.ips) > 0 {
-		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
-	}
-	_, err = issue(path, template, ca)
-	return err
-}
-
-func (p *keyPair) fits(id identity, ca *keyPair) bool {
-	return p.cert.CheckSignatureFrom(ca.cert) == nil &&
-		p.cert.Subject.CommonName == id.user &&
-		slices.Equal(p.cert.Subject.Organization, id.groups) &&
-		slices.Equal(p.cert.DNSNames, id.dns) &&
-		slices.EqualFunc(p.cert.IPAddresses, id.ips, net.IP.Equal) &&
-		time.Until(p.cert.NotAfter) > lifetime/10
-}
-
-// issue signs and saves a certificate; without ca it signs itself.
-func issue(path string, template *x509.Certificate, ca *keyPair) (*keyPair, error) {
-	key, err := newKey()
-	if err != nil {
-		return nil, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, fmt.Errorf("choosing a serial number: %w", err)
-	}
-	template.SerialNumber = serial
-	template.NotBefore = time.Now().Add(-time.Hour)
-	template.NotAfter = time.Now().Add(lifetime)
-	parent, signer := template, key
-	if ca != nil {
-		parent, signer = ca.cert, ca.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		return nil, fmt.Errorf("issuing %s: %w", path, err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("parsing %s: %w", path, err)
-	}
-	// Key first: a certificate that exists has its key; a key without certificate is replaced next time.
-	if err := saveKey(path+".key", key); err != nil {
-		return nil, err
-	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := writeFile(path+".crt", block, 0o644); err != nil {
-		return nil, err
-	}
-	return &keyPair{cert: cert, key: key}, nil
+	return savePair(path, pair)
 }
 
 // loadPair returns fs.ErrNotExist when certificate and key do not belong together, as after a run that was killed between
 // the two files.
-func loadPair(path string) (*keyPair, error) {
-	key, err := loadKey(path + ".key")
+func loadPair(path string) (pki.Pair, error) {
+	key, err := os.ReadFile(path + ".key")
 	if err != nil {
-		return nil, err
+		return pki.Pair{}, fmt.Errorf("reading key: %w", err)
+	}
+	private, err := pki.ParseKey(key)
+	if err != nil {
+		return pki.Pair{}, fmt.Errorf("reading %s.key: %w", path, err)
 	}
 	data, err := os.ReadFile(path + ".crt")
 	if err != nil {
-		return nil, fmt.Errorf("reading certificate: %w", err)
+		return pki.Pair{}, fmt.Errorf("reading certificate: %w", err)
 	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, fmt.Errorf("%s.crt holds no certificate", path)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	certificate, err := pki.ParseCertificate(data)
 	if err != nil {
-		return nil, fmt.Errorf("parsing %s.crt: %w", path, err)
+		return pki.Pair{}, fmt.Errorf("reading %s.crt: %w", path, err)
 	}
-	if public, ok := cert.PublicKey.(*ecdsa.PublicKey); !ok || !public.Equal(key.Public()) {
-		return nil, fmt.Errorf("key and certificate of %s differ: %w", path, fs.ErrNotExist)
+	if !private.PublicKey.Equal(certificate.PublicKey) {
+		return pki.Pair{}, fmt.Errorf("key and certificate of %s differ: %w", path, fs.ErrNotExist)
 	}
-	return &keyPair{cert: cert, key: key}, nil
+	return pki.Pair{Certificate: data, Key: key}, nil
 }
 
-func newKey() (*ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("generating a key: %w", err)
+// savePair writes the key first: a certificate that exists has its key; a key without certificate is replaced next time.
+func savePair(path string, pair pki.Pair) error {
+	if err := saveKey(path+".key", pair.Key); err != nil {
+		return err
 	}
-	return key, nil
+	return writeFile(path+".crt", pair.Certificate, 0o644)
 }
 
-func saveKey(path string, key crypto.PrivateKey) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+// saveKey writes a key as PKCS #8, like the keys of clusters that are there already.
+func saveKey(path string, key []byte) error {
+	data, err := pki.PKCS8(key)
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", path, err)
 	}
-	return writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
-}
-
-func loadKey(path string) (*ecdsa.PrivateKey, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading key: %w", err)
-	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, fmt.Errorf("%s holds no key", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("parsing %s: %w", path, err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%s holds a %T, not an ECDSA key", path, parsed)
-	}
-	return key, nil
+	return writeFile(path, data, 0o600)
 }
 
 // writeKubeconfig writes a self-contained kubeconfig for one identity.

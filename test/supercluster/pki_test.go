@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 // certificates reads the PKI folder: file name to content.
@@ -59,10 +61,16 @@ func TestPKIServesAllNames(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			certificate, err := pki.ParseCertificate(leaf.Certificate)
+			if err != nil {
+				t.Fatal(err)
+			}
 			roots := x509.NewCertPool()
-			roots.AddCert(ca.cert)
+			if !roots.AppendCertsFromPEM(ca.Certificate) {
+				t.Fatal("the CA is not PEM")
+			}
 			for _, host := range tc.hosts {
-				if _, err := leaf.cert.Verify(x509.VerifyOptions{DNSName: host, Roots: roots}); err != nil {
+				if _, err := certificate.Verify(x509.VerifyOptions{DNSName: host, Roots: roots}); err != nil {
 					t.Errorf("verifying for %s: %v", host, err)
 				}
 			}
@@ -89,7 +97,7 @@ func TestPKIIsRepaired(t *testing.T) {
 		"KilledBetweenKeyAndCertificate": {
 			reason: "a key without its certificate is replaced",
 			damage: func(c *Cluster) error {
-				key, err := newKey()
+				key, _, err := pki.NewSigningKey()
 				if err != nil {
 					return err
 				}

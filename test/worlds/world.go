@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
 // World is one Kubernetes control plane.
@@ -60,24 +62,12 @@ func (w *World) create(ctx context.Context) error {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return fmt.Errorf("creating a directory: %w", err)
 	}
-	ca, err := newAuthority(w.Name)
-	if err != nil {
-		return err
-	}
-	serving, err := ca.serving()
-	if err != nil {
-		return err
-	}
-	admin, err := ca.client("admin", "system:masters")
-	if err != nil {
-		return err
-	}
-	saKey, err := newKey()
+	keys, err := newCredentials(w.Name)
 	if err != nil {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		"ca.crt": ca.pem(), "tls.crt": serving.cert, "tls.key": serving.key, "sa.key": saKey,
+		"ca.crt": keys.ca, "tls.crt": keys.serving.Certificate, "tls.key": keys.serving.Key, "sa.key": keys.signingKey,
 	} {
 		if err := os.WriteFile(w.path(name), content, 0o600); err != nil {
 			return fmt.Errorf("writing %s: %w", name, err)
@@ -88,7 +78,7 @@ func (w *World) create(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := w.connect(ca.pem(), admin); err != nil {
+		if err := w.connect(keys.ca, keys.admin); err != nil {
 			return err
 		}
 		err = w.Restart(ctx)
@@ -99,11 +89,11 @@ func (w *World) create(ctx context.Context) error {
 	}
 }
 
-func (w *World) connect(ca []byte, admin pair) error {
+func (w *World) connect(ca []byte, admin pki.Pair) error {
 	w.Config = &rest.Config{
 		Host:            fmt.Sprintf("https://127.0.0.1:%d", w.port),
 		QPS:             -1,
-		TLSClientConfig: rest.TLSClientConfig{CAData: ca, CertData: admin.cert, KeyData: admin.key},
+		TLSClientConfig: rest.TLSClientConfig{CAData: ca, CertData: admin.Certificate, KeyData: admin.Key},
 	}
 	client, err := kubernetes.NewForConfig(w.Config)
 	if err != nil {
@@ -112,7 +102,7 @@ func (w *World) connect(ca []byte, admin pair) error {
 	w.Client = client
 	w.Kubeconfig, err = clientcmd.Write(clientcmdapi.Config{
 		Clusters:       map[string]*clientcmdapi.Cluster{w.Name: {Server: w.Config.Host, CertificateAuthorityData: ca}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {ClientCertificateData: admin.cert, ClientKeyData: admin.key}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {ClientCertificateData: admin.Certificate, ClientKeyData: admin.Key}},
 		Contexts:       map[string]*clientcmdapi.Context{w.Name: {Cluster: w.Name, AuthInfo: "admin"}},
 		CurrentContext: w.Name,
 	})
