@@ -105,7 +105,10 @@ func saysNo(text string) func(*tenancyv1alpha1.VirtualCluster) bool {
 }
 
 func TestDeletedVirtualClusterLeavesNothing(t *testing.T) {
-	cluster, _, _ := open(t)
+	cluster, a, b := open(t)
+	for _, tenant := range []*local.Tenant{a, b} { // may have been made a moment ago, and is not what this test is about
+		must(t, tenant.Access, "-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1m")
+	}
 	namespace := makeNamespace(t, cluster)
 	worlds.Eventually(t, 30*time.Second, "the namespace to be complete", func(ctx context.Context) error {
 		_, err := cluster.Super.Client.CoreV1().ConfigMaps(namespace).Get(ctx, names.RootCAConfigMap, metav1.GetOptions{})
