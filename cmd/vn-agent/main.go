@@ -4,14 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 
 	"github.com/go-logr/logr"
 	"go.uber.org/zap/zapcore"
@@ -19,22 +16,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/command"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	vnagent "github.com/virtualcluster-io/virtualcluster/vn-agent"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "vn-agent:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(command.Run("vn-agent", run)) }
 
 func run(ctx context.Context, args []string) error {
 	options, logging := vnagent.Options{}, zap.Options{StacktraceLevel: zapcore.DPanicLevel}

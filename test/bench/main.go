@@ -9,27 +9,15 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/command"
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(command.Run("bench", run)) }
 
 // options are what the command line says.
 type options struct {
