@@ -166,6 +166,7 @@ generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not those committed
+	@go mod tidy -diff
 	@changes=$$(git status --porcelain -- api config charts docs/reference.md docs/compatibility.md); \
 		if [[ -n $$changes ]]; then echo "Generated files differ; run make generate and commit:"; echo "$$changes"; exit 1; fi
 
