@@ -27,8 +27,6 @@ const (
 	LabelComponent = Prefix + "component"
 	// LabelRoot, on a root namespace, is "true".
 	LabelRoot = Prefix + "root"
-	// LabelVirtualNode, on a Node of a tenant, is "true".
-	LabelVirtualNode = Prefix + "virtual-node"
 
 	// AnnotationNamespace, on a super object, is the namespace of the tenant object it was made from.
 	AnnotationNamespace = Prefix + "namespace"

@@ -115,7 +115,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	case apierrors.IsConflict(err) && op.Verb == resource.Delete:
 		return nil // a successor of the same name stands there; its event brings the key back
 	case op.Verb == resource.Create && (apierrors.IsAlreadyExists(err) || refusal(err)):
-		return e.adopt(ctx, client, key, op, err)
+		return e.adopt(ctx, client, w, key, op, err)
 	default:
 		return err
 	}
@@ -123,7 +123,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 
 // adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
 // made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
-func (e *Engine) adopt(ctx context.Context, client *cluster.Client, key resource.Key, op resource.Op, refused error) error {
+func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, key resource.Key, op resource.Op, refused error) error {
 	existing, ok := reflect.New(reflect.TypeOf(op.Object).Elem()).Interface().(resource.Object)
 	if !ok {
 		return refused
@@ -134,10 +134,8 @@ func (e *Engine) adopt(ctx context.Context, client *cluster.Client, key resource
 		}
 		return err
 	}
-	if op.Side == resource.Super {
-		if existing.GetLabels()[names.LabelTenant] != string(key.Tenant) {
-			return resource.Rejected("NameTaken", "%s cannot be used here: an object of that name exists in the underlying cluster and belongs to its operator; choose another name", key.Name)
-		}
+	if op.Side == resource.Super && existing.GetLabels()[names.LabelTenant] != string(key.Tenant) {
+		return resource.NameTaken(w.GVK.Kind, key)
 	}
 	if existing.GetAnnotations()[names.AnnotationUID] == op.Object.GetAnnotations()[names.AnnotationUID] {
 		return nil // made by us a moment ago; the cache will show it

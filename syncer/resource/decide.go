@@ -54,7 +54,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		if !present(origin) {
 			return nil, nil
 		}
-		return nil, notOurs(r.GVK.Kind, key)
+		return nil, NameTaken(r.GVK.Kind, key)
 	}
 	switch {
 	case !present(origin):
@@ -286,8 +286,8 @@ func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
 	return json.Marshal(body)
 }
 
-// notOurs tells the tenant that the place of its object is taken.
-func notOurs(kind string, key Key) error {
+// NameTaken returns the Reject that tells a tenant that the place of its object is taken.
+func NameTaken(kind string, key Key) error {
 	return Rejected("NameTaken", "%s %q cannot be used here: an object of that name exists in the underlying cluster and belongs to its operator; choose another name", kind, key.Name)
 }
 

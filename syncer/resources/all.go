@@ -7,6 +7,8 @@ import (
 	"maps"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
 )
@@ -38,9 +40,6 @@ func All(o Options) []resource.Kind {
 	}
 }
 
-// appliedByKubectl is the annotation in which kubectl apply keeps a whole copy of the object.
-const appliedByKubectl = "kubectl.kubernetes.io/last-applied-configuration"
-
 // copyMeta gives the replica the tenant's labels and annotations. Reserved keys are taken out when the replica is
 // stamped.
 func copyMeta(v resource.View, in, out resource.Object) {
@@ -51,7 +50,7 @@ func copyMeta(v resource.View, in, out resource.Object) {
 func filter(v resource.View, in map[string]string) map[string]string {
 	out := maps.Clone(in)
 	maps.DeleteFunc(out, func(key, _ string) bool {
-		if key == appliedByKubectl {
+		if key == corev1.LastAppliedConfigAnnotation { // a whole copy of the object
 			return true
 		}
 		for _, prefix := range v.Tenant.Opaque {

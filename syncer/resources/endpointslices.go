@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -47,7 +46,7 @@ func endpointSliceDown(v resource.View, in *discoveryv1.EndpointSlice) (*discove
 	}
 	// The super cluster's controllers own slices under their names; this one is nobody's but ours.
 	out.Labels[discoveryv1.LabelManagedBy] = "vc-syncer.tenancy.x-k8s.io"
-	apiServer := in.Namespace == metav1.NamespaceDefault && in.Labels[discoveryv1.LabelServiceName] == "kubernetes"
+	apiServer := isAPIServer(in.Namespace, in.Labels[discoveryv1.LabelServiceName])
 	for _, e := range in.Endpoints {
 		for _, address := range e.Addresses {
 			if reason := forbiddenAddress(v, in.AddressType, address, apiServer); reason != "" {

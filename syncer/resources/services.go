@@ -218,8 +218,8 @@ func finishReaddress(between *corev1.Service) ([]resource.Op, error) {
 
 // isAPIServer says whether a Service is the one by which pods reach the API server: certificates and pods carry its
 // address, so it keeps it.
-func isAPIServer(s *corev1.Service) bool {
-	return s.Namespace == metav1.NamespaceDefault && s.Name == "kubernetes"
+func isAPIServer(namespace, name string) bool {
+	return namespace == metav1.NamespaceDefault && name == "kubernetes"
 }
 
 // serviceRefused gives the tenant Service another address when the super cluster has handed the wanted one to somebody
@@ -234,7 +234,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 		}
 		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Replaced}}
 	}
-	if v.Tenant.ServiceCIDR == "" || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant) {
+	if v.Tenant.ServiceCIDR == "" || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant.Namespace, p.Tenant.Name) {
 		return nil
 	}
 	ops, err := readdressOps(p.Tenant, "")
