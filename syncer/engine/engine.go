@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,9 +69,8 @@ func (o *Options) complete() error {
 // Engine synchronises every kind of every tenant.
 type Engine struct {
 	options  Options
-	kinds    map[string]*worker
+	roster   atomic.Pointer[map[string]*worker] // replaced as a whole, never changed
 	super    *cluster.Client
-	caches   map[string]*cluster.Cache // of the super cluster, by kind
 	registry *tenants.Registry
 	brake    *brake
 	told     *told
@@ -81,6 +81,7 @@ type Engine struct {
 // worker is what the engine holds for one kind.
 type worker struct {
 	resource.Kind
+	cache *cluster.Cache // of the super cluster
 	queue workqueue.TypedRateLimitingInterface[resource.Key]
 	share *share
 	count int
@@ -103,38 +104,57 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options: o, super: super,
-		kinds:  map[string]*worker{},
-		caches: map[string]*cluster.Cache{},
-		brake:  newBrake(o.Brake),
-		told:   newTold(),
-		now:    time.Now,
+		brake: newBrake(o.Brake),
+		told:  newTold(),
+		now:   time.Now,
 	}
+	roster := map[string]*worker{}
 	for _, k := range o.Kinds {
-		w := &worker{Kind: k, queue: newQueue(k.Name), count: o.Workers}
-		if k.Name == "pods" {
-			w.count *= 2
-		}
-		w.share = newShare(w.count)
-		e.kinds[k.Name] = w
-		selector := k.SuperSelector
-		if selector == (resource.Selector{}) {
-			selector.Labels = names.LabelManagedBy + "=" + names.Syncer
-		}
-		e.caches[k.Name], err = super.NewCache(cluster.CacheOptions{
-			Kind: k, Selector: selector,
-			Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress},
-			Handler: cluster.Handler{
-				Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
-				Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
-			},
-		})
-		if err != nil {
-			return nil, fmt.Errorf("watching %s of the super cluster: %w", k.Name, err)
+		if roster[k.Name], err = e.newWorker(k); err != nil {
+			return nil, err
 		}
 	}
+	e.roster.Store(&roster)
 	e.registry = tenants.New(ctx, tenants.Options{Kinds: o.Kinds, Timeout: o.Timeout, Probe: o.Probe, Listener: e})
 	e.metrics, err = newMetrics(o.Registerer, e)
 	return e, err
+}
+
+// newWorker returns what serves a kind. It does nothing yet.
+func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
+	w := &worker{Kind: k, queue: newQueue(k.Name), count: e.options.Workers}
+	if k.Name == "pods" {
+		w.count *= 2
+	}
+	w.share = newShare(w.count)
+	selector := k.SuperSelector
+	if selector == (resource.Selector{}) {
+		selector.Labels = names.LabelManagedBy + "=" + names.Syncer
+	}
+	var err error
+	w.cache, err = e.super.NewCache(cluster.CacheOptions{
+		Kind: k, Selector: selector,
+		Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress},
+		Handler: cluster.Handler{
+			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
+			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watching %s of the super cluster: %w", k.Name, err)
+	}
+	return w, nil
+}
+
+// kinds returns what is synchronised now, by name. The map is read-only.
+func (e *Engine) kinds() map[string]*worker { return *e.roster.Load() }
+
+// cache returns the cache of a kind in the super cluster, nil if it is not synchronised.
+func (e *Engine) cache(kind string) *cluster.Cache {
+	if w := e.kinds()[kind]; w != nil {
+		return w.cache
+	}
+	return nil
 }
 
 func byTenant(in any) ([]string, error) {
@@ -165,13 +185,13 @@ func (e *Engine) Tenants() *tenants.Registry { return e.registry }
 func (e *Engine) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, c := range e.caches {
-		wg.Go(func() { c.Run(ctx) })
+	for _, w := range e.kinds() {
+		wg.Go(func() { w.cache.Run(ctx) })
 	}
 	if err := e.waitForSuper(ctx); err != nil {
 		return err
 	}
-	for _, w := range e.kinds {
+	for _, w := range e.kinds() {
 		defer w.queue.ShutDown()
 		for range w.count {
 			wg.Go(func() { e.work(ctx, w) })
@@ -199,8 +219,8 @@ func (e *Engine) waitForSuper(ctx context.Context) error {
 }
 
 func (e *Engine) superSynced() bool {
-	for _, c := range e.caches {
-		if !c.Synced() {
+	for _, w := range e.kinds() {
+		if !w.cache.Synced() {
 			return false
 		}
 	}
@@ -254,12 +274,12 @@ func (e *Engine) pair(t *tenants.Tenant, k resource.Kind, key resource.Key) (ten
 
 // superObject reads the cache of the super cluster by the tenant's names.
 func (e *Engine) superObject(id names.TenantID, ref resource.Ref) resource.Object {
-	w := e.kinds[ref.Kind]
+	w := e.kinds()[ref.Kind]
 	if w == nil {
 		return nil
 	}
 	namespace, name := superName(w.Kind, id, ref)
-	return e.caches[ref.Kind].Get(namespace, name)
+	return w.cache.Get(namespace, name)
 }
 
 // superName maps the tenant's names to the super cluster's.
@@ -293,7 +313,7 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			return namespace, ok && id == t.Facts.ID
 		},
 		NodeAddress: func(ip string) bool {
-			nodes := e.caches["nodes"]
+			nodes := e.cache("nodes")
 			return nodes != nil && nodes.Has(indexAddress, ip)
 		},
 	}

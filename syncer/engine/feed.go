@@ -10,7 +10,7 @@ import (
 
 // Changed implements tenants.Listener.
 func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Object) {
-	w := e.kinds[kind]
+	w := e.kinds()[kind]
 	key := tenantKey(t, now)
 	w.queue.Add(key)
 	if t.State() != tenants.Synced {
@@ -27,7 +27,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 
 // Gone implements tenants.Listener.
 func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen bool) {
-	w := e.kinds[kind]
+	w := e.kinds()[kind]
 	key := tenantKey(t, last)
 	if seen {
 		e.brake.witnessed(kind, key, e.now())
@@ -61,7 +61,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	if !ok {
 		return
 	}
-	e.kinds[ref.Kind].queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+	e.kinds()[ref.Kind].queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 	if old != nil && now != nil {
 		return
 	}
@@ -92,7 +92,7 @@ func (e *Engine) superRef(k resource.Kind, o resource.Object) (names.TenantID, r
 		return "", resource.Ref{}, false
 	}
 	if ref, routed := k.Route(o); routed {
-		return id, ref, e.kinds[ref.Kind] != nil
+		return id, ref, e.kinds()[ref.Kind] != nil
 	}
 	if k.Name == kindNamespaces {
 		return id, resource.Ref{Kind: k.Name, Name: namespace}, true
@@ -106,7 +106,7 @@ func (e *Engine) superRef(k resource.Kind, o resource.Object) (names.TenantID, r
 
 // tenantNamespace returns the tenant that a super namespace was made for, and the tenant's name of it.
 func (e *Engine) tenantNamespace(super string) (names.TenantID, string, bool) {
-	ns := e.caches[kindNamespaces].Get("", super)
+	ns := e.cache(kindNamespaces).Get("", super)
 	if ns == nil {
 		return "", "", false
 	}
@@ -120,7 +120,7 @@ func tenantKey(t *tenants.Tenant, o resource.Object) resource.Key {
 
 func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 	for _, ref := range refs {
-		if w := e.kinds[ref.Kind]; w != nil {
+		if w := e.kinds()[ref.Kind]; w != nil {
 			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: ref.Namespace, Name: ref.Name})
 		}
 	}
@@ -128,13 +128,13 @@ func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 
 func (e *Engine) enqueueReferrers(t *tenants.Tenant, kind string, key resource.Key) {
 	t.Referrers(resource.Ref{Kind: kind, Namespace: key.Namespace, Name: key.Name}, func(kind string, o resource.Object) {
-		e.kinds[kind].queue.Add(tenantKey(t, o))
+		e.kinds()[kind].queue.Add(tenantKey(t, o))
 	})
 }
 
 // enqueueNamespace queues everything in a tenant namespace, once its super namespace exists.
 func (e *Engine) enqueueNamespace(t *tenants.Tenant, namespace string) {
-	for name, w := range e.kinds {
+	for name, w := range e.kinds() {
 		if c := t.Cache(name); c != nil && !w.Cluster {
 			c.By(tenants.IndexNamespace, namespace, func(o resource.Object) { w.queue.Add(tenantKey(t, o)) })
 		}
@@ -144,11 +144,11 @@ func (e *Engine) enqueueNamespace(t *tenants.Tenant, namespace string) {
 // enqueueAll queues every key of the tenant, of both sides.
 func (e *Engine) enqueueAll(t *tenants.Tenant) {
 	e.eachKey(t, func(w *worker, key resource.Key) { w.queue.Add(key) })
-	for name, w := range e.kinds {
+	for _, w := range e.kinds() {
 		if w.Origin != resource.Super || w.Cluster {
 			continue
 		}
-		e.caches[name].Each(func(o resource.Object) { // recorded once more, in case nobody did when they happened
+		w.cache.Each(func(o resource.Object) { // recorded once more, in case nobody did when they happened
 			if id, ref, ok := e.superRef(w.Kind, o); ok && id == t.Facts.ID {
 				w.queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 			}
@@ -158,7 +158,7 @@ func (e *Engine) enqueueAll(t *tenants.Tenant) {
 
 // eachKey calls f for every key of the tenant that either cache knows.
 func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
-	for name, w := range e.kinds {
+	for name, w := range e.kinds() {
 		seen := map[types.NamespacedName]bool{}
 		visit := func(w *worker, namespace, objectName string) {
 			n := types.NamespacedName{Namespace: namespace, Name: objectName}
@@ -171,7 +171,7 @@ func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
 			c.Each(func(o resource.Object) { visit(w, o.GetNamespace(), o.GetName()) })
 		}
 		if w.Origin == resource.Super {
-			e.caches[name].Each(func(o resource.Object) {
+			w.cache.Each(func(o resource.Object) {
 				if w.Everyone {
 					visit(w, "", o.GetName())
 				} else if id, _, ok := e.superRef(w.Kind, o); w.Cluster && ok && id == t.Facts.ID {
@@ -180,7 +180,7 @@ func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
 			})
 			continue // what lies in namespaces is recorded, not replicated
 		}
-		e.caches[name].By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
+		w.cache.By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
 			if _, ref, ok := e.superRef(w.Kind, o); ok && ref.Kind == name {
 				visit(w, ref.Namespace, ref.Name)
 			}

@@ -27,18 +27,12 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 			Name: "vc_syncer_drift_total", Help: "Differences that the patrol found and no event had announced.",
 		}, []string{"resource"}),
 	}
-	collectors := []prometheus.Collector{m.ops, m.rejected, m.drift}
+	collectors := []prometheus.Collector{m.ops, m.rejected, m.drift, queueDepth{engine: e, desc: prometheus.NewDesc("vc_syncer_queue_depth", "Keys waiting for a worker.", []string{"resource"}, nil)}}
 	for _, state := range []tenants.State{tenants.Connecting, tenants.Synced, tenants.Lost, tenants.Foreign} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "vc_syncer_tenants", Help: "Tenants by the state of their connection.",
 			ConstLabels: prometheus.Labels{"state": string(state)},
 		}, func() float64 { return float64(e.count(state)) }))
-	}
-	for name, w := range e.kinds {
-		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "vc_syncer_queue_depth", Help: "Keys waiting for a worker.",
-			ConstLabels: prometheus.Labels{"resource": name},
-		}, func() float64 { return float64(w.queue.Len()) }))
 	}
 	for _, c := range collectors {
 		if err := r.Register(c); err != nil {
@@ -46,6 +40,22 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// queueDepth collects the length of each kind's queue.
+type queueDepth struct {
+	engine *Engine
+	desc   *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (q queueDepth) Describe(out chan<- *prometheus.Desc) { out <- q.desc }
+
+// Collect implements prometheus.Collector.
+func (q queueDepth) Collect(out chan<- prometheus.Metric) {
+	for name, w := range q.engine.kinds() {
+		out <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(w.queue.Len()), name)
+	}
 }
 
 func (e *Engine) count(state tenants.State) int {
