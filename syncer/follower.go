@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
+	psa "k8s.io/pod-security-admission/api"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -42,6 +43,7 @@ const defaultDomain = "cluster.local"
 
 // +kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 
 // follower connects the engine to the control plane of each VirtualCluster, and disconnects it.
 type follower struct {
@@ -175,9 +177,33 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			return nil, err
 		}
 	}
+	if spec.Facts.PodSecurity, err = f.podSecurity(ctx, vc); err != nil {
+		return nil, err
+	}
 	sum := sha256.Sum256(fmt.Appendf(data, "\n%s\n%+v", spec.Identity, spec.Facts))
 	spec.Hash = hex.EncodeToString(sum[:])
 	return spec, nil
+}
+
+// podSecurity returns the Pod Security level that the admin gave the tenant's root namespace. A level that does not exist
+// is as good as none.
+func (f *follower) podSecurity(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster) (psa.Level, error) {
+	root := rootNamespace()
+	err := f.client.Get(ctx, types.NamespacedName{Name: string(names.Tenant(client.ObjectKeyFromObject(vc), vc.UID))}, root)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return "", fmt.Errorf("reading the root namespace of VirtualCluster %s/%s: %w", vc.Namespace, vc.Name, err)
+	}
+	value, ok := root.Labels[names.LabelPodSecurity]
+	if !ok || root.Annotations[names.AnnotationVirtualClusterUID] != string(vc.UID) {
+		return psa.LevelBaseline, nil
+	}
+	level, err := psa.ParseLevel(value)
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "The root namespace has an unknown Pod Security level; baseline is enforced",
+			"namespace", root.Name, "label", names.LabelPodSecurity, "value", value)
+		return psa.LevelBaseline, nil
+	}
+	return level, nil
 }
 
 func secretKey(ref *tenancyv1alpha1.SecretKeyReference) string {

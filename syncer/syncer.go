@@ -6,11 +6,16 @@ package syncer
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -42,7 +47,27 @@ type Options struct {
 // movesBuffer is how many changes of state wait for the controller before the tenant that reports one more waits too.
 const movesBuffer = 1024
 
-// Setup adds the syncer to a manager. It works once the manager is started and leads; the context is that of the
+// Cache returns how a manager caches what the syncer follows: of namespaces, only the root namespaces of tenants.
+func Cache() cache.Options {
+	roots := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{names.LabelRoot: "true"})}
+	return cache.Options{ByObject: map[client.Object]cache.ByObject{rootNamespace(): roots}}
+}
+
+// rootNamespace is the type as which root namespaces are cached: their metadata is all that counts.
+func rootNamespace() *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}
+}
+
+// owner returns the VirtualCluster that a root namespace was made for.
+func owner(_ context.Context, root client.Object) []ctrl.Request {
+	namespace, name, ok := strings.Cut(root.GetAnnotations()[names.AnnotationVirtualCluster], "/")
+	if !ok {
+		return nil
+	}
+	return []ctrl.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}}
+}
+
+// Setup adds the syncer to a manager, which caches at least as Cache says. It works once the manager is started and leads; the context is that of the
 // process.
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
@@ -73,6 +98,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("virtualcluster-follower").
 		For(&tenancyv1alpha1.VirtualCluster{}).
+		Watches(rootNamespace(), handler.EnqueueRequestsFromMapFunc(owner)).
 		WatchesRawSource(source.TypedChannel(moves, enqueue)).
 		Complete(follower)
 	if err != nil {

@@ -62,6 +62,7 @@ func run(ctx context.Context, args []string) error {
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: *metricsAddress},
 		HealthProbeBindAddress: *healthAddress,
+		Cache:                  syncer.Cache(),
 		// The priority queue of controller-runtime v0.24.1 can deadlock when it is shut down.
 		Controller:                    controllerconfig.Controller{UsePriorityQueue: new(false)},
 		LeaderElection:                *elect,

@@ -27,6 +27,9 @@ const (
 	LabelComponent = Prefix + "component"
 	// LabelRoot, on a root namespace, is "true".
 	LabelRoot = Prefix + "root"
+	// LabelPodSecurity, on a root namespace, is the Pod Security level of the tenant's pods: privileged, baseline (when it
+	// is absent) or restricted. The admin of the super cluster sets it; who may only make VirtualClusters cannot.
+	LabelPodSecurity = Prefix + "pod-security"
 
 	// AnnotationNamespace, on a super object, is the namespace of the tenant object it was made from.
 	AnnotationNamespace = Prefix + "namespace"

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -69,6 +70,8 @@ type Facts struct {
 	ClusterDomain string
 	// ServiceCIDR is the tenant's own range of cluster IPs, empty when it shares the super cluster's.
 	ServiceCIDR string
+	// PodSecurity is the Pod Security level of the tenant's pods.
+	PodSecurity psa.Level
 	// Transparent and Opaque are prefixes of metadata keys, see VirtualClusterSpec.
 	Transparent, Opaque []string
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -31,6 +32,9 @@ type world struct {
 
 func (w world) view() resource.View {
 	w.facts.ID = tenantID
+	if w.facts.PodSecurity == "" {
+		w.facts.PodSecurity = psa.LevelBaseline
+	}
 	if w.facts.ClusterDomain == "" {
 		w.facts.ClusterDomain = "cluster.local"
 	}

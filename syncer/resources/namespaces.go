@@ -4,16 +4,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
-)
-
-// The built-in policy until a Tenant object says otherwise: the Pod Security level that the super cluster enforces on
-// every namespace of a tenant, whatever the syncer lets through.
-const (
-	podSecurityEnforce = "pod-security.kubernetes.io/enforce"
-	podSecurityLevel   = "baseline"
 )
 
 // streamRights is the name of the RoleBinding, in each super namespace, that lets vn-agent stream from its pods.
@@ -31,8 +25,9 @@ func Namespaces(agentNamespace string) resource.Kind {
 		Cluster:           true,
 		New:               func() *corev1.Namespace { return &corev1.Namespace{} },
 		KeepWhileDeleting: true,
-		Down: func(resource.View, *corev1.Namespace) (*corev1.Namespace, error) {
-			return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{podSecurityEnforce: podSecurityLevel}}}, nil
+		// The super cluster enforces the Pod Security level, whatever the syncer lets through.
+		Down: func(v resource.View, _ *corev1.Namespace) (*corev1.Namespace, error) {
+			return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{psa.EnforceLevelLabel: string(v.Tenant.PodSecurity)}}}, nil
 		},
 		Merge: func(_, _ *corev1.Namespace) {}, // labels and annotations are all there is
 		Up: func(v resource.View, p resource.Pair[*corev1.Namespace]) ([]resource.Op, error) {

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -8,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -126,6 +129,44 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The admin can let a tenant do what endangers nodes: the level goes for all that the table lets through.
+func TestPrivilegedPodsPass(t *testing.T) {
+	w := newWorld()
+	w.facts.PodSecurity = psa.LevelPrivileged
+	directory := corev1.HostPathDirectory
+	in := pod(spec(func(s *corev1.PodSpec) {
+		s.HostNetwork, s.HostPID, s.DNSPolicy = true, true, corev1.DNSClusterFirst
+		s.Volumes = append(s.Volumes, corev1.Volume{Name: "h", VolumeSource: corev1.VolumeSource{
+			HostPath: &corev1.HostPathVolumeSource{Path: "/etc", Type: &directory},
+		}})
+		c := &s.Containers[0]
+		c.SecurityContext = &corev1.SecurityContext{Privileged: to(true)}
+		c.Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80, HostIP: "127.0.0.1", Protocol: corev1.ProtocolTCP}}
+		c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Host: "192.0.2.1", Port: intstr.FromInt32(80)}}}
+	}))
+	replica, err := down(t, w, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := replica.Spec
+	if !got.HostNetwork || !got.HostPID || got.DNSPolicy != corev1.DNSClusterFirst || got.DNSConfig != nil {
+		t.Errorf("the network is %t, %t, %s, %v", got.HostNetwork, got.HostPID, got.DNSPolicy, got.DNSConfig)
+	}
+	want, have := in.Spec.Containers[0], got.Containers[0]
+	if diff := cmp.Diff(want.Ports, have.Ports); diff != "" {
+		t.Errorf("ports: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(want.SecurityContext, have.SecurityContext); diff != "" {
+		t.Errorf("security context: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Lifecycle, have.Lifecycle); diff != "" {
+		t.Errorf("lifecycle: -want +got\n%s", diff)
+	}
+	if !slices.ContainsFunc(got.Volumes, func(v corev1.Volume) bool { return v.HostPath != nil && v.HostPath.Path == "/etc" }) {
+		t.Errorf("volumes are %v", got.Volumes)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -22,7 +23,7 @@ const retry = 2 * time.Second
 type kind struct {
 	copiers copiers
 	// admit refuses pods that may not run.
-	admit func(*corev1.Pod) error
+	admit func(psa.Level, *corev1.Pod) error
 }
 
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -265,13 +266,14 @@ func filled(r *rand.Rand, refusals bool) *corev1.Pod {
 
 // The translation takes any pod, writes to none, and says the same each time; a refused field anywhere is found.
 func TestAnyPodIsTranslated(t *testing.T) {
-	k := &kind{copiers: compile(table()), admit: func(*corev1.Pod) error { return nil }} // the table alone
+	k := &kind{copiers: compile(table()), admit: func(psa.Level, *corev1.Pod) error { return nil }} // the table alone
 	w := newWorld()
 	w.put(resource.Super, "serviceaccounts", shop, "x", &corev1.ServiceAccount{})
 	w.put(resource.Super, "serviceaccounts", shop, "xx", &corev1.ServiceAccount{})
 	w.put(resource.Super, "serviceaccounts", shop, "xxx", &corev1.ServiceAccount{})
 	for seed := range uint64(80) {
-		for _, refusals := range []bool{false, true} {
+		for level, refusals := range map[psa.Level]bool{psa.LevelPrivileged: false, psa.LevelBaseline: true} {
+			w.facts.PodSecurity = level
 			in := filled(rand.New(rand.NewPCG(seed, 1)), refusals)
 			before := in.DeepCopy()
 			out, annotations, err := k.translateSpec(w.view(), in)

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
 )
 
 // Action is what happens to a field of a tenant's pod on the way down, and of a super pod's status on the way up.
@@ -23,6 +24,8 @@ const (
 	Set Action = "set"
 	// Drop leaves the field empty.
 	Drop Action = "drop"
+	// Privilege copies the field of tenants whose Pod Security level is privileged, and is Refuse for all others.
+	Privilege Action = "privilege"
 	// Refuse tells the tenant that a pod with the field cannot run here.
 	Refuse Action = "refuse"
 )
@@ -61,11 +64,12 @@ func decidedBy[T any](finish func(t *translation, dst, src *T) error, r ...rule)
 	return out
 }
 
-func pass(why string, fields ...string) rule    { return rule{Pass, why, fields} }
-func mapped(why string, fields ...string) rule  { return rule{Map, why, fields} }
-func set(why string, fields ...string) rule     { return rule{Set, why, fields} }
-func drop(why string, fields ...string) rule    { return rule{Drop, why, fields} }
-func refused(why string, fields ...string) rule { return rule{Refuse, why, fields} }
+func pass(why string, fields ...string) rule      { return rule{Pass, why, fields} }
+func mapped(why string, fields ...string) rule    { return rule{Map, why, fields} }
+func set(why string, fields ...string) rule       { return rule{Set, why, fields} }
+func drop(why string, fields ...string) rule      { return rule{Drop, why, fields} }
+func privilege(why string, fields ...string) rule { return rule{Privilege, why, fields} }
+func refused(why string, fields ...string) rule   { return rule{Refuse, why, fields} }
 
 // Decision is what happens to one field, and why.
 type Decision struct {
@@ -178,6 +182,8 @@ func (c copiers) structure(byType map[reflect.Type]rules, r rules) copyFunc {
 			switch rule.action {
 			case Pass:
 				fields = append(fields, fieldCopy{index: field.Index[0], path: path, copy: c.add(byType, field.Type)})
+			case Privilege:
+				fields = append(fields, fieldCopy{index: field.Index[0], path: path, copy: c.add(byType, field.Type), refuse: rule.why})
 			case Refuse:
 				fields = append(fields, fieldCopy{index: field.Index[0], path: path, refuse: rule.why})
 			case Map, Set, Drop:
@@ -187,7 +193,7 @@ func (c copiers) structure(byType map[reflect.Type]rules, r rules) copyFunc {
 	return func(t *translation, dst, src reflect.Value) error {
 		for _, f := range fields {
 			from := src.Field(f.index)
-			if f.copy == nil {
+			if f.copy == nil || f.refuse != "" && t.view.Tenant.PodSecurity != psa.LevelPrivileged {
 				if !t.lenient && !empty(from) {
 					return &refusal{path: f.path, why: f.refuse}
 				}

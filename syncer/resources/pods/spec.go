@@ -202,7 +202,9 @@ func (t *translation) dns(dst, src *corev1.PodSpec) error {
 	if err := t.copy(&dst.DNSConfig, &src.DNSConfig); err != nil {
 		return within("dnsConfig", err)
 	}
-	if src.DNSPolicy == corev1.DNSNone || src.DNSPolicy == corev1.DNSDefault {
+	// In the network of the node ClusterFirst means the node's DNS.
+	hostNetwork := src.HostNetwork && src.DNSPolicy == corev1.DNSClusterFirst
+	if src.DNSPolicy == corev1.DNSNone || src.DNSPolicy == corev1.DNSDefault || hostNetwork {
 		dst.DNSPolicy = src.DNSPolicy
 		return nil
 	}

@@ -11,7 +11,7 @@ const (
 	whyMember      = "part of a field that is passed"
 	whyNames       = "objects of the namespace have the same names in the super namespace"
 	whyRootCA      = "kube-root-ca.crt is stored under another name, because the super cluster owns that one"
-	whyBaseline    = "the Pod Security level baseline refuses it"
+	whyBaseline    = "the Pod Security levels baseline and restricted refuse it"
 	whyVolumeType  = "volumes of this type are not offered; use configMap, secret, emptyDir, projected, downwardAPI, persistentVolumeClaim, ephemeral or image"
 	whyClaims      = "dynamic resource allocation is not offered"
 	whyNodeStatus  = "as the node reports it"
@@ -51,7 +51,7 @@ func specTable() []rules {
 			drop(whyPriority, "PriorityClassName", "Priority", "PreemptionPolicy"),
 			drop("follows from the runtime class of the super cluster", "Overhead"),
 			drop("the pod is not replicated before the last gate is removed", "SchedulingGates"),
-			refused(whyBaseline, "HostNetwork", "HostPID", "HostIPC"),
+			privilege(whyBaseline, "HostNetwork", "HostPID", "HostIPC"),
 			refused("runtime classes are not offered", "RuntimeClassName"),
 			refused(whyClaims, "ResourceClaims"),
 			refused("scheduling in groups is not offered", "SchedulingGroup"),
@@ -64,8 +64,7 @@ func specTable() []rules {
 			pass(whyPlain, "TargetContainerName")),
 		decided[corev1.ContainerPort](
 			pass(whyMember, "Name", "ContainerPort", "Protocol"),
-			refused(whyBaseline, "HostPort"),
-			drop("means nothing without a host port", "HostIP")),
+			privilege(whyBaseline, "HostPort", "HostIP")),
 		decided[corev1.ResourceRequirements](
 			pass(whyPlain, "Limits", "Requests"),
 			refused(whyClaims, "Claims")),
@@ -116,27 +115,27 @@ func specTable() []rules {
 		decided[corev1.ExecAction](pass(whyMember, "Command")),
 		decided[corev1.HTTPGetAction](
 			pass(whyMember, "Path", "Port", "Scheme", "HTTPHeaders"),
-			refused("the kubelet would call other hosts from the node's network", "Host")),
+			privilege("the kubelet would call other hosts from the node's network", "Host")),
 		decided[corev1.HTTPHeader](pass(whyMember, "Name", "Value")),
 		decided[corev1.TCPSocketAction](
 			pass(whyMember, "Port"),
-			refused("the kubelet would call other hosts from the node's network", "Host")),
+			privilege("the kubelet would call other hosts from the node's network", "Host")),
 		decided[corev1.GRPCAction](pass(whyMember, "Port", "Service")),
 		decided[corev1.SleepAction](pass(whyMember, "Seconds")),
 
 		decided[corev1.SecurityContext](
-			pass("as far as the Pod Security level baseline allows", "Capabilities", "SELinuxOptions", "WindowsOptions", "RunAsUser", "RunAsGroup", "RunAsNonRoot",
+			pass("as far as the tenant's Pod Security level allows", "Capabilities", "SELinuxOptions", "WindowsOptions", "RunAsUser", "RunAsGroup", "RunAsNonRoot",
 				"ReadOnlyRootFilesystem", "AllowPrivilegeEscalation", "ProcMount", "SeccompProfile", "AppArmorProfile"),
-			refused(whyBaseline, "Privileged")),
+			privilege(whyBaseline, "Privileged")),
 		decided[corev1.PodSecurityContext](
-			pass("as far as the Pod Security level baseline allows", "SELinuxOptions", "WindowsOptions", "RunAsUser", "RunAsGroup", "RunAsNonRoot", "SupplementalGroups",
+			pass("as far as the tenant's Pod Security level allows", "SELinuxOptions", "WindowsOptions", "RunAsUser", "RunAsGroup", "RunAsNonRoot", "SupplementalGroups",
 				"SupplementalGroupsPolicy", "FSGroup", "Sysctls", "FSGroupChangePolicy", "SeccompProfile", "AppArmorProfile", "SELinuxChangePolicy")),
 		decided[corev1.Capabilities](pass(whyMember, "Add", "Drop")),
 		decided[corev1.SELinuxOptions](pass(whyMember, "User", "Role", "Type", "Level")),
 		decided[corev1.WindowsSecurityContextOptions](
 			pass(whyMember, "RunAsUserName"),
 			refused("GMSA credential specs of the super cluster are not offered", "GMSACredentialSpecName", "GMSACredentialSpec"),
-			refused(whyBaseline, "HostProcess")),
+			privilege(whyBaseline, "HostProcess")),
 		decided[corev1.SeccompProfile](pass(whyMember, "Type", "LocalhostProfile")),
 		decided[corev1.AppArmorProfile](pass(whyMember, "Type", "LocalhostProfile")),
 		decided[corev1.Sysctl](pass(whyMember, "Name", "Value")),
@@ -178,8 +177,10 @@ func specTable() []rules {
 			pass(whyNames, "Secret", "PersistentVolumeClaim"),
 			pass(whyNested, "ConfigMap", "DownwardAPI", "Projected"),
 			mapped("becomes a reference to the claim, which the tenant's control plane makes", "Ephemeral"),
-			refused(whyVolumeType, "HostPath", "GCEPersistentDisk", "AWSElasticBlockStore", "GitRepo", "NFS", "ISCSI", "Glusterfs", "RBD", "FlexVolume", "Cinder", "CephFS",
+			privilege(whyBaseline, "HostPath"),
+			refused(whyVolumeType, "GCEPersistentDisk", "AWSElasticBlockStore", "GitRepo", "NFS", "ISCSI", "Glusterfs", "RBD", "FlexVolume", "Cinder", "CephFS",
 				"Flocker", "FC", "AzureFile", "VsphereVolume", "Quobyte", "AzureDisk", "PhotonPersistentDisk", "PortworxVolume", "ScaleIO", "StorageOS", "CSI")),
+		decided[corev1.HostPathVolumeSource](pass(whyMember, "Path", "Type")),
 		decided[corev1.EmptyDirVolumeSource](pass(whyMember, "Medium", "SizeLimit")),
 		decided[corev1.ImageVolumeSource](pass(whyMember, "Reference", "PullPolicy")),
 		decided[corev1.SecretVolumeSource](

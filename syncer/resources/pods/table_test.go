@@ -8,6 +8,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
 // A new version of Kubernetes brings new fields. Each needs a decision before it can be said what a tenant's pod may do.
@@ -62,7 +65,7 @@ func TestEveryFieldOfAPodIsDecided(t *testing.T) {
 			if !ok {
 				t.Errorf("%s.%s has no decision", of.Name(), field.Name)
 			}
-			if action == Pass || action == Map {
+			if action == Pass || action == Map || action == Privilege {
 				walk(field.Type)
 			}
 		}
@@ -89,9 +92,20 @@ func TestEveryDecisionIsCarriedOut(t *testing.T) {
 					bare := r
 					bare.finish = nil // what code does with a field has tests of its own
 					alone := compile(append([]rules{bare}, without(r.of)...))
-					_, err := "", alone[r.of](&translation{copiers: copiers}, dst.Elem(), src.Elem())
+					run := func(level psa.Level) error {
+						facts := resource.Facts{PodSecurity: level}
+						return alone[r.of](&translation{copiers: copiers, view: resource.View{Tenant: facts}}, dst.Elem(), src.Elem())
+					}
+					err := run(psa.LevelBaseline)
 					got := dst.Elem().FieldByName(name)
-					switch rule.action {
+					action := rule.action
+					if action == Privilege {
+						if err == nil {
+							t.Errorf("a pod with it was let through at the level baseline")
+						}
+						err, action = run(psa.LevelPrivileged), Pass
+					}
+					switch action {
 					case Refuse:
 						if err == nil {
 							t.Errorf("a pod with it was let through")

@@ -47,7 +47,7 @@ func (t *translation) waitFor(format string, args ...any) {
 // containers, which cannot be created with the pod.
 func (k *kind) translateSpec(v resource.View, pod *corev1.Pod) (corev1.PodSpec, map[string]string, error) {
 	var out corev1.PodSpec
-	if err := k.admit(pod); err != nil {
+	if err := k.admit(v.Tenant.PodSecurity, pod); err != nil {
 		return out, nil, err
 	}
 	t := &translation{copiers: k.copiers, view: v, pod: pod, annotations: map[string]string{}}

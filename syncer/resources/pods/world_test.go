@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -36,7 +37,7 @@ type world struct {
 // newWorld has a tenant with the Services that pods need, and the namespace shop on both sides.
 func newWorld() *world {
 	w := &world{
-		facts: resource.Facts{ID: tenantID, VirtualCluster: types.NamespacedName{Namespace: "default", Name: "a"}, UID: "vc", ClusterDomain: "cluster.local"},
+		facts: resource.Facts{ID: tenantID, PodSecurity: psa.LevelBaseline, VirtualCluster: types.NamespacedName{Namespace: "default", Name: "a"}, UID: "vc", ClusterDomain: "cluster.local"},
 		now:   start,
 		pods:  describe(),
 		caches: map[resource.Side]map[resource.Ref]resource.Object{

@@ -166,7 +166,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 	config := rest.CopyConfig(w.Super.Config)
 	config.Impersonate.UserName = account
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: newScheme(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: newScheme(), Cache: syncer.Cache(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
 	})
 	if err != nil {

@@ -104,6 +104,66 @@ func (r *running) kubelet(t *testing.T, pod *corev1.Pod, node, ip string) {
 	}
 }
 
+// The admin sets a tenant's Pod Security level on its root namespace, which no tenant can write.
+func TestPodSecurityLevelOfATenant(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	vc := vcOf(of)
+	if err := r.client.Get(t.Context(), of.vc, vc); err != nil {
+		t.Fatal(err)
+	}
+	root := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name:   string(of.id),
+		Labels: map[string]string{names.LabelRoot: "true", names.LabelPodSecurity: "privileged"},
+		Annotations: map[string]string{
+			names.AnnotationVirtualCluster: of.vc.String(), names.AnnotationVirtualClusterUID: string(vc.UID),
+		},
+	}}
+	if err := r.client.Create(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.client.Delete(context.Background(), root); err != nil {
+			t.Error(err)
+		}
+	})
+	r.namespace(t, of, "ns-level")
+	level := func(want string) {
+		t.Helper()
+		worlds.Eventually(t, limit, "Pod Security level "+want, func(ctx context.Context) error {
+			var super corev1.Namespace
+			if err := r.client.Get(ctx, client.ObjectKey{Name: of.super("ns-level")}, &super); err != nil {
+				return err
+			}
+			if got := super.Labels["pod-security.kubernetes.io/enforce"]; got != want {
+				return fmt.Errorf("it is %s", got)
+			}
+			return nil
+		})
+	}
+	level("privileged")
+	pod := worlds.Pod("ns-level", "privileged")
+	pod.Spec.HostNetwork = true
+	of.world.MakePod(t, pod)
+	worlds.Eventually(t, limit, "replica in the network of the node", func(ctx context.Context) error {
+		var super corev1.Pod
+		if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("ns-level"), Name: "privileged"}, &super); err != nil {
+			return err
+		}
+		if !super.Spec.HostNetwork {
+			return fmt.Errorf("it has a network of its own")
+		}
+		return nil
+	})
+	for value, want := range map[string]string{"restricted": "restricted", "anything": "baseline"} {
+		root.Labels[names.LabelPodSecurity] = value
+		if err := r.client.Update(t.Context(), root); err != nil {
+			t.Fatal(err)
+		}
+		level(want)
+	}
+}
+
 func TestNamespaces(t *testing.T) {
 	r := start(t)
 	for _, of := range r.tenants {
