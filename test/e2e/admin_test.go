@@ -270,10 +270,10 @@ func TestInvalidVirtualClustersAreRefusedWithAReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			manifest := fmt.Sprintf(`{"apiVersion":"tenancy.x-k8s.io/v1alpha1","kind":"VirtualCluster","metadata":{"namespace":"default","name":%q},"spec":%s}`, tc.name, tc.spec)
-			ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+			ctx, cancel := context.WithTimeout(t.Context(), local.CommandTimeout)
 			defer cancel()
 			got := try(t, manifest, cluster.Super.Command(ctx, "kubectl", "create", "--dry-run=server", "-f", "-"))
-			if got.code == 0 || !strings.Contains(got.stderr, tc.want) {
+			if got.Code == 0 || !strings.Contains(got.Stderr, tc.want) {
 				t.Errorf("want a refusal that mentions %q, got %s", tc.want, got)
 			}
 		})

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,14 +13,10 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-	utilrand "k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
-
-// commandTimeout bounds every command; those that wait for something have shorter timeouts of their own.
-const commandTimeout = 3 * time.Minute
 
 // open returns the local cluster with two tenants.
 func open(t *testing.T) (*local.Cluster, *local.Tenant, *local.Tenant) {
@@ -33,72 +28,34 @@ func open(t *testing.T) (*local.Cluster, *local.Tenant, *local.Tenant) {
 	return c, c.Tenants[0], c.Tenants[1]
 }
 
-// unique makes a name that no earlier run that was killed can have left behind.
-func unique(prefix string) string { return prefix + "-" + utilrand.String(5) }
+func unique(prefix string) string { return local.Unique(prefix) }
 
-// result is how a command ended.
-type result struct {
-	stdout, stderr string
-	code           int
-}
-
-func (r result) String() string {
-	return fmt.Sprintf("exit code %d\nstdout: %s\nstderr: %s", r.code, r.stdout, r.stderr)
-}
-
-// try runs a command to its end and does not judge it.
-func try(t testing.TB, stdin string, cmd *exec.Cmd) result {
+func try(t testing.TB, stdin string, cmd *exec.Cmd) local.Result {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	// A child that keeps the pipes open must not keep us.
-	cmd.WaitDelay = 5 * time.Second
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatalf("running %s: %v", strings.Join(cmd.Args, " "), err)
-	}
-	return result{stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode()}
+	return local.Run(t, stdin, cmd)
 }
 
 // must runs kubectl as somebody and fails the test when kubectl fails.
 func must(t testing.TB, a *local.Access, args ...string) string {
 	t.Helper()
-	return mustInput(t, a, "", args...)
+	return a.Kubectl(t, args...)
 }
 
 func mustInput(t testing.TB, a *local.Access, stdin string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
-	defer cancel()
-	got := try(t, stdin, a.Command(ctx, "kubectl", args...))
-	if got.code != 0 {
-		t.Fatalf("%s: kubectl %s: %s", a.Name, strings.Join(args, " "), got)
-	}
-	return got.stdout
+	return a.Must(t, stdin, "kubectl", args...)
 }
 
 // fails runs kubectl as somebody, expects it to fail and returns what it said.
 func fails(t testing.TB, a *local.Access, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
-	defer cancel()
-	got := try(t, "", a.Command(ctx, "kubectl", args...))
-	if got.code == 0 {
-		t.Fatalf("%s: kubectl %s succeeded: %s", a.Name, strings.Join(args, " "), got)
-	}
-	return got.stderr
+	return a.Fails(t, "", args...)
 }
 
 // cleanup runs kubectl when the test has ended and reports a failure.
 func cleanup(t testing.TB, a *local.Access, args ...string) {
-	t.Cleanup(func() {
-		// The context of the test has ended by now.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), commandTimeout)
-		defer cancel()
-		if got := try(t, "", a.Command(ctx, "kubectl", args...)); got.code != 0 {
-			t.Errorf("%s: cleaning up: kubectl %s: %s", a.Name, strings.Join(args, " "), got)
-		}
-	})
+	t.Helper()
+	a.Cleanup(t, "kubectl", args...)
 }
 
 // session is a command that somebody talks to.

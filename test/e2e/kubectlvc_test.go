@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 )
 
 func TestKubectlVCShowsAndOpensATenant(t *testing.T) {
@@ -43,9 +44,9 @@ func TestKubectlVCShowsAndOpensATenant(t *testing.T) {
 	if got := must(t, cluster.Super, "vc", "exec", vc.Name, "-n", vc.Namespace, "--", "kubectl", "get", "nodes", "-o", "name"); got != nodes {
 		t.Errorf("exec: kubectl get nodes shows %q, want %q", got, nodes)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), local.CommandTimeout)
 	defer cancel()
-	if got := try(t, "", cluster.Super.Command(ctx, "kubectl", "vc", "exec", vc.Name, "-n", vc.Namespace, "--", "sh", "-c", "exit 9")); got.code != 9 {
+	if got := try(t, "", cluster.Super.Command(ctx, "kubectl", "vc", "exec", vc.Name, "-n", vc.Namespace, "--", "sh", "-c", "exit 9")); got.Code != 9 {
 		t.Errorf("exec of a command that ends with 9: %s", got)
 	}
 
@@ -94,7 +95,7 @@ func TestKubectlVCCreatesAndDeletes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 	defer cancel()
 	created := try(t, "", cluster.Super.Command(ctx, "kubectl", "vc", "create", "made", "-n", namespace, "--wait", "--timeout=2m"))
-	if created.code != 0 || !strings.Contains(created.stderr, "s] ") {
+	if created.Code != 0 || !strings.Contains(created.Stderr, "s] ") {
 		t.Fatalf("create --wait shows no progress or failed: %s", created)
 	}
 	must(t, cluster.Super, "-n", namespace, "wait", "--for=condition=Ready", "vc/made", "--timeout=1s")

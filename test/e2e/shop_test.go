@@ -183,12 +183,12 @@ func protocols(variable string) map[string]string {
 func testExec(t *testing.T, s *shop) {
 	for name, env := range protocols("KUBECTL_REMOTE_COMMAND_WEBSOCKETS") {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+			ctx, cancel := context.WithTimeout(t.Context(), local.CommandTimeout)
 			defer cancel()
 			cmd := s.Command(ctx, "kubectl", "-n", s.namespace, "exec", "client", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
 			cmd.Env = append(cmd.Env, env)
 			got := try(t, "", cmd)
-			if got.stdout != "out\n" || !strings.HasPrefix(got.stderr, "err\n") || got.code != 7 {
+			if got.Stdout != "out\n" || !strings.HasPrefix(got.Stderr, "err\n") || got.Code != 7 {
 				t.Errorf("streams and exit code: %s", got)
 			}
 			// More than any buffer on the way, so that flow control is exercised.
@@ -196,7 +196,7 @@ func testExec(t *testing.T, s *shop) {
 			cmd = s.Command(ctx, "kubectl", "-n", s.namespace, "exec", "-i", "client", "--", "sha256sum")
 			cmd.Env = append(cmd.Env, env)
 			sum := sha256.Sum256([]byte(input))
-			if got := try(t, input, cmd); !strings.HasPrefix(got.stdout, hex.EncodeToString(sum[:])) {
+			if got := try(t, input, cmd); !strings.HasPrefix(got.Stdout, hex.EncodeToString(sum[:])) {
 				t.Errorf("standard input arrived changed: %s", got)
 			}
 		})
