@@ -307,6 +307,16 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			}
 			return t.Get(ref)
 		},
+		Each: func(side resource.Side, kind string, f func(resource.Object)) {
+			c := e.cache(kind)
+			if side == resource.Tenant {
+				c = t.Cache(kind)
+			}
+			if c != nil {
+				c.Each(f)
+			}
+		},
+		Odd:        t.Odd,
 		Referenced: t.Referenced,
 		TenantNamespace: func(super string) (string, bool) {
 			id, namespace, ok := e.tenantNamespace(super)

@@ -23,6 +23,9 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 	if old == nil || w.ChangesMatter {
 		e.enqueueReferrers(t, kind, key)
 	}
+	if w.Stirs(old, now) {
+		e.enqueueReferrers(t, kind, resource.Key{})
+	}
 }
 
 // Gone implements tenants.Listener.
@@ -35,6 +38,9 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 	w.queue.Add(key)
 	e.enqueueRefs(t, w.References(last))
 	e.enqueueReferrers(t, kind, key)
+	if w.Stirs(last, nil) {
+		e.enqueueReferrers(t, kind, resource.Key{})
+	}
 }
 
 // Moved implements tenants.Listener.
@@ -120,7 +126,7 @@ func tenantKey(t *tenants.Tenant, o resource.Object) resource.Key {
 
 func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 	for _, ref := range refs {
-		if w := e.kinds()[ref.Kind]; w != nil {
+		if w := e.kinds()[ref.Kind]; w != nil && ref.Name != "" {
 			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: ref.Namespace, Name: ref.Name})
 		}
 	}

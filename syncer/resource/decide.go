@@ -95,8 +95,8 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if !ok {
 		return nil, fmt.Errorf("copying %T: it became another type", replica)
 	}
-	mergeMeta(merged, want)
 	r.Merge(merged, want)
+	mergeMeta(merged, want)
 	if equality.Semantic.DeepEqual(replica, merged) {
 		return nil, nil
 	}

@@ -22,6 +22,8 @@ type Kind struct {
 	Refused    func(v View, tenant, super Object, message string) []Op
 	References func(tenant Object) []Ref
 	Route      func(super Object) (Ref, bool)
+	Stirs      func(old, now Object) bool
+	Odd        func(tenant Object) bool
 	// Everyone says that each tenant has a replica of each object.
 	Everyone bool
 	Home     func(super Object) string
@@ -60,6 +62,11 @@ func Of[T Object](r Resource[T]) Kind {
 			}
 			return Ref{}, false
 		},
+	}
+	k.Stirs = func(old, now Object) bool { return r.Stirs != nil && r.Stirs(cast(old), cast(now)) }
+	k.Odd = func(o Object) bool {
+		t := cast(o)
+		return r.Odd != nil && present(t) && r.Odd(t)
 	}
 	k.Everyone = r.Origin == Super && r.Cluster && r.Home == nil
 	k.Home = func(o Object) string {

@@ -86,6 +86,10 @@ type View struct {
 	Now time.Time
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
 	Get func(side Side, ref Ref) Object
+	// Each calls f for every object of a kind whose objects lie in no namespace.
+	Each func(side Side, kind string, f func(Object))
+	// Odd says whether any tenant object of the kind is odd.
+	Odd func(kind string) bool
 	// Referenced says whether any synced object of the tenant refers to the object.
 	Referenced func(ref Ref) bool
 	// TenantNamespace returns the tenant's name of a super namespace, false if it is not one of the tenant's.
@@ -219,8 +223,8 @@ type Resource[T Object] struct {
 	Down func(View, T) (T, error)
 	// Prepare returns what must be carried out before the replica is created; nil means nothing.
 	Prepare func(View, T) ([]Op, error)
-	// Merge sets what we own in an existing replica to what Down returned. Nothing is to be done when that changes
-	// nothing. Nil means that replicas are never changed.
+	// Merge sets what we own in an existing replica to what Down returned; labels and annotations follow after it. Nothing
+	// is to be done when that changes nothing. Nil means that replicas are never changed.
 	Merge func(existing, want T)
 	// Up returns what flows back, and everything else that follows from the pair. Either may be nil. It runs after, and
 	// its operations are carried out after, those that make the replica.
@@ -231,6 +235,11 @@ type Resource[T Object] struct {
 	// References lists what the tenant object refers to: those keys are decided again when it changes, they count as
 	// referenced while it exists, and it is decided again when one of them comes or goes on either side.
 	References func(T) []Ref
+	// Stirs says that a change of a tenant object (old is nil when it is new, now when it is gone) makes everything that
+	// refers to the kind as a whole, by a Ref without a name, worth deciding again. Nil means never.
+	Stirs func(old, now T) bool
+	// Odd says that a tenant object has something of the tenant's that others of the kind do not have, see View.Odd.
+	Odd func(T) bool
 	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
 	ChangesMatter bool
 	// Home returns the super namespace that an object of a kind whose truth is in the super cluster belongs to, and by that

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
 )
 
@@ -33,7 +34,7 @@ func All(o Options) []resource.Kind {
 		Tokens(),
 		ServiceAccounts(),
 		Events(),
-		Nodes(),
+		nodes.Kind(),
 		PersistentVolumeClaims(),
 		PersistentVolumes(),
 		StorageClasses(),

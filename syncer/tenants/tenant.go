@@ -23,10 +23,11 @@ import (
 )
 
 // IndexReferences files objects under the objects they refer to, see RefKey. IndexNamespace files them under their
-// namespace.
+// namespace. indexOdd files those that are odd.
 const (
 	IndexReferences = "references"
 	IndexNamespace  = cache.NamespaceIndex
+	indexOdd        = "odd"
 )
 
 // RefKey is the value under which IndexReferences files the objects that refer to ref.
@@ -119,6 +120,12 @@ func (t *Tenant) Referenced(ref resource.Ref) bool {
 	return false
 }
 
+// Odd says whether any object of the kind is odd, see resource.Resource.
+func (t *Tenant) Odd(kind string) bool {
+	c := t.caches[kind]
+	return c != nil && c.Has(indexOdd, indexOdd)
+}
+
 // Referrers calls f for every object in the caches that refers to ref.
 func (t *Tenant) Referrers(ref resource.Ref, f func(kind string, o resource.Object)) {
 	key := RefKey(ref)
@@ -182,7 +189,7 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 				Changed: func(old, now resource.Object) { l.Changed(t, k.Name, old, now) },
 				Gone:    func(last resource.Object, seen bool) { l.Gone(t, k.Name, last, seen) },
 			},
-			Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(k)},
+			Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(k), indexOdd: odd(k)},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("watching %s of tenant %s: %w", k.Name, spec.Facts.ID, err)
@@ -190,6 +197,15 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 		t.caches[k.Name] = c
 	}
 	return t, nil
+}
+
+func odd(k resource.Kind) cache.IndexFunc {
+	return func(in any) ([]string, error) {
+		if o, ok := in.(resource.Object); ok && k.Odd(o) {
+			return []string{indexOdd}, nil
+		}
+		return nil, nil
+	}
 }
 
 func references(k resource.Kind) cache.IndexFunc {

@@ -57,7 +57,6 @@ func controllers() string {
 		"*",
 		"-node-ipam-controller",
 		"-node-lifecycle-controller",
-		"-taint-eviction-controller",
 		"-device-taint-eviction-controller",
 		"-ttl-controller",
 		"-persistentvolume-attach-detach-controller",

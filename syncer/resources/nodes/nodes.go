@@ -1,0 +1,154 @@
+// Package nodes describes how nodes are synchronised: each node of the super cluster that a tenant may use appears in it
+// as a virtual node. It also tells apart, for package pods, what the tenant changed on a virtual node and what came from
+// the real one. The package is pure, as package resources, which lists its kind, is.
+package nodes
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+
+// Kind gives each tenant a virtual node of the same name for each node of the super cluster, so that affinity, spread
+// and DaemonSets have their real meaning. Its kubelet endpoint is the vn-agent of that node. What identifies the machine
+// stays hidden, and heartbeats are not copied: conditions change when the real node's do.
+func Kind() resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Node]{
+		Name:          "nodes",
+		GVK:           corev1.SchemeGroupVersion.WithKind("Node"),
+		Cluster:       true,
+		Origin:        resource.Super,
+		SuperSelector: resource.Selector{All: true},
+		New:           func() *corev1.Node { return &corev1.Node{} },
+		Trim: func(n *corev1.Node) {
+			n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
+		},
+		Down: func(_ resource.View, in *corev1.Node) (*corev1.Node, error) {
+			out := &corev1.Node{
+				Spec:   corev1.NodeSpec{Unschedulable: in.Spec.Unschedulable, Taints: in.Spec.Taints},
+				Status: status(in),
+			}
+			out.Labels = in.Labels
+			out.Annotations = marks(in)
+			return out, nil
+		},
+		Merge: merge,
+		Up:    up,
+		Stirs: func(old, now *corev1.Node) bool { return !sameToPods(old, now) },
+		Odd:   func(n *corev1.Node) bool { return !OwnOf(n).empty() },
+	})
+}
+
+// merge sets what came from the real node and leaves what the tenant added. It runs on the annotations as they were.
+func merge(existing, want *corev1.Node) {
+	existing.Spec.Taints = mergeTaints(existing, want.Spec.Taints)
+	_, ours := existing.Annotations[annotationCordoned]
+	switch {
+	case want.Spec.Unschedulable && existing.Spec.Unschedulable && !ours:
+		delete(want.Annotations, annotationCordoned) // the tenant was first, and stays when the operator goes
+	case want.Spec.Unschedulable:
+		existing.Spec.Unschedulable = true
+	case ours:
+		existing.Spec.Unschedulable = false
+	}
+	// Resources are in the status, which is written apart, and with it the note of which are ours.
+	if resources, ok := existing.Annotations[annotationResources]; ok {
+		if want.Annotations == nil {
+			want.Annotations = map[string]string{}
+		}
+		want.Annotations[annotationResources] = resources
+	} else {
+		delete(want.Annotations, annotationResources)
+	}
+}
+
+// mergeTaints returns the taints of the real node and those of the tenant, in the order in which they are.
+func mergeTaints(existing *corev1.Node, want []corev1.Taint) []corev1.Taint {
+	ours := list(existing, annotationTaints)
+	var out []corev1.Taint
+	for _, taint := range existing.Spec.Taints {
+		if i := slices.IndexFunc(want, func(w corev1.Taint) bool { return w.MatchTaint(&taint) }); i >= 0 {
+			out = append(out, want[i])
+		} else if !slices.Contains(ours, taintID(taint)) {
+			out = append(out, taint)
+		}
+	}
+	for _, taint := range want {
+		if !slices.ContainsFunc(out, func(o corev1.Taint) bool { return o.MatchTaint(&taint) }) {
+			out = append(out, taint)
+		}
+	}
+	return out
+}
+
+// up keeps the status current.
+func up(_ resource.View, p resource.Pair[*corev1.Node]) ([]resource.Op, error) {
+	if p.Tenant == nil || p.Super == nil || p.Tenant.Annotations[names.AnnotationUID] != string(p.Super.UID) {
+		return nil, nil
+	}
+	current := p.Tenant.DeepCopy()
+	current.Status = status(p.Super)
+	current.Status.Capacity = withAdded(p.Tenant, current.Status.Capacity, p.Tenant.Status.Capacity)
+	current.Status.Allocatable = withAdded(p.Tenant, current.Status.Allocatable, p.Tenant.Status.Allocatable)
+	if resources := extended(p.Super); resources != "" {
+		current.Annotations[annotationResources] = resources
+	} else {
+		delete(current.Annotations, annotationResources)
+	}
+	patch, err := resource.Diff(p.Tenant, current, resource.SameObject)
+	if err != nil || patch == nil {
+		return nil, err
+	}
+	return []resource.Op{{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status}}, nil
+}
+
+// withAdded returns the resources of the real node with those that the tenant added to the virtual one.
+func withAdded(virtual *corev1.Node, synced, existing corev1.ResourceList) corev1.ResourceList {
+	out := maps.Clone(synced)
+	ours := list(virtual, annotationResources)
+	for name, quantity := range existing {
+		if _, taken := synced[name]; taken || !Extended(name) || slices.Contains(ours, string(name)) {
+			continue
+		}
+		if out == nil {
+			out = corev1.ResourceList{}
+		}
+		out[name] = quantity
+	}
+	return out
+}
+
+// Extended says whether a resource is neither Kubernetes' own nor made by it.
+func Extended(name corev1.ResourceName) bool {
+	return strings.Contains(string(name), "/") && !strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
+}
+
+// status is the part of a node's status that tenants see.
+func status(in *corev1.Node) corev1.NodeStatus {
+	out := corev1.NodeStatus{
+		Capacity:        in.Status.Capacity,
+		Allocatable:     in.Status.Allocatable,
+		Addresses:       in.Status.Addresses,
+		DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: names.VNAgentPort}},
+		RuntimeHandlers: in.Status.RuntimeHandlers,
+		Features:        in.Status.Features,
+	}
+	for _, c := range in.Status.Conditions {
+		c.LastHeartbeatTime = c.LastTransitionTime
+		out.Conditions = append(out.Conditions, c)
+	}
+	info := in.Status.NodeInfo
+	out.NodeInfo = corev1.NodeSystemInfo{
+		KernelVersion: info.KernelVersion, OSImage: info.OSImage, ContainerRuntimeVersion: info.ContainerRuntimeVersion,
+		KubeletVersion: info.KubeletVersion, KubeProxyVersion: info.KubeProxyVersion, //nolint:staticcheck // deprecated, but shown by real nodes
+		OperatingSystem: info.OperatingSystem, Architecture: info.Architecture,
+	}
+	return out
+}
