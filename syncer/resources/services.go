@@ -43,7 +43,7 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	out := &corev1.Service{Spec: corev1.ServiceSpec{
 		Type:                          in.Spec.Type,
 		Selector:                      in.Spec.Selector,
-		Ports:                         withoutNodePorts(in.Spec.Ports),
+		Ports:                         in.Spec.Ports,
 		SessionAffinity:               in.Spec.SessionAffinity,
 		SessionAffinityConfig:         in.Spec.SessionAffinityConfig,
 		PublishNotReadyAddresses:      in.Spec.PublishNotReadyAddresses,
@@ -77,7 +77,7 @@ func inRange(cidr, ip string) bool {
 	return err == nil && prefix.Contains(addr)
 }
 
-// withoutNodePorts leaves the choice of node ports to the super cluster: its ports are shared by all tenants.
+// withoutNodePorts leaves the choice of node ports to the API server.
 func withoutNodePorts(in []corev1.ServicePort) []corev1.ServicePort {
 	out := slices.Clone(in)
 	for i := range out {
@@ -102,7 +102,9 @@ func serviceMerge(existing, want *corev1.Service) {
 	}
 	if want.Spec.Type == corev1.ServiceTypeNodePort || want.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		for i := range existing.Spec.Ports {
-			existing.Spec.Ports[i].NodePort = nodePortOf(had.Ports, existing.Spec.Ports[i])
+			if port := &existing.Spec.Ports[i]; port.NodePort == 0 {
+				port.NodePort = nodePortOf(had.Ports, *port)
+			}
 		}
 	}
 }
@@ -117,7 +119,7 @@ func nodePortOf(ports []corev1.ServicePort, like corev1.ServicePort) int32 {
 	return 0
 }
 
-// serviceUp brings back the status, the node ports and, where the super cluster chose it, the cluster IP.
+// serviceUp brings back the status and, where the super cluster chose it, the cluster IP.
 func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op, error) {
 	tenant, super := p.Tenant, p.Super
 	if tenant != nil && tenant.Annotations[names.AnnotationReaddress] != "" {
@@ -130,21 +132,6 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if adopt := v.Tenant.ServiceCIDR == "" && hasClusterIP(tenant) && hasClusterIP(super) && tenant.Spec.ClusterIP != super.Spec.ClusterIP; adopt {
 		readdress, err := readdressOps(tenant, super.Spec.ClusterIP)
 		return readdress, err
-	}
-	if tenant.Spec.Type == super.Spec.Type {
-		spec := tenant.DeepCopy()
-		for i := range spec.Spec.Ports {
-			if port := nodePortOf(super.Spec.Ports, spec.Spec.Ports[i]); port != 0 {
-				spec.Spec.Ports[i].NodePort = port
-			}
-		}
-		patch, err := resource.Diff(tenant, spec, resource.Guarded)
-		if err != nil {
-			return nil, err
-		}
-		if patch != nil {
-			ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.Patch, Object: tenant, Patch: patch, Why: resource.Status})
-		}
 	}
 	status := tenant.DeepCopy()
 	status.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy()
@@ -162,8 +149,8 @@ func hasClusterIP(s *corev1.Service) bool {
 	return s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
 }
 
-// readdressOps gives a tenant Service another cluster IP without replacing it: the API server releases the address of a
-// Service that becomes an ExternalName, and hands out the asked-for one, or any, when it becomes what it was again. What
+// readdressOps gives a tenant Service another cluster IP and other node ports without replacing it: the API server releases
+// those of a Service that becomes an ExternalName, and hands out the asked-for one, or any, when it becomes what it was again. What
 // it was is noted on the Service, so that a syncer that is interrupted in between finishes later.
 func readdressOps(tenant *corev1.Service, ip string) ([]resource.Op, error) {
 	after := tenant.DeepCopy()
@@ -222,11 +209,21 @@ func isAPIServer(namespace, name string) bool {
 	return namespace == metav1.NamespaceDefault && name == "kubernetes"
 }
 
-// serviceRefused gives the tenant Service another address when the super cluster has handed the wanted one to somebody
-// else, as it may with any address of any range; and replaces a super Service whose address cannot be changed.
+// serviceRefused gives the tenant Service another address or other node ports when the super cluster has handed the wanted
+// ones to somebody else: any address of any range may be taken, and node ports are shared by all tenants. It replaces a super
+// Service whose address cannot be changed.
 func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message string) []resource.Op {
 	if p.Tenant == nil || !hasClusterIP(p.Tenant) {
 		return nil
+	}
+	kind := corev1.SchemeGroupVersion.WithKind("Service")
+	if strings.Contains(message, "nodePort") && strings.Contains(message, "provided port is already allocated") {
+		ops, err := readdressOps(p.Tenant, p.Tenant.Spec.ClusterIP)
+		if err != nil {
+			return nil
+		}
+		return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "NodePortChanged",
+			"A node port of the service is in use elsewhere; the service gets others"))
 	}
 	if p.Super != nil {
 		if p.Super.Spec.ClusterIP == p.Tenant.Spec.ClusterIP || !strings.Contains(message, "clusterIP") {
@@ -241,6 +238,6 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 	if err != nil {
 		return nil
 	}
-	return append(ops, resource.Tell(v, p.Tenant, corev1.SchemeGroupVersion.WithKind("Service"), corev1.EventTypeNormal, "ClusterIPChanged",
+	return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "ClusterIPChanged",
 		"The cluster IP "+p.Tenant.Spec.ClusterIP+" is in use elsewhere; the service gets another one"))
 }

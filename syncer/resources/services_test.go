@@ -55,7 +55,7 @@ func TestServicesDown(t *testing.T) {
 		"SharedRange":  {"the super cluster chooses", world{}, service(), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
 		"OutOfRange":   {"a forged address is not asked for", ranged(), service(address("10.96.0.10")), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
 		"Headless":     {"stays headless", ranged(), service(headless), service(headless).Spec},
-		"NodePort":     {"the super cluster chooses the port", ranged(), service(nodePort(30123)), service(nodePort(0)).Spec},
+		"NodePort":     {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
 		"ExternalName": {"passes", ranged(), &corev1.Service{ObjectMeta: service().ObjectMeta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}}, corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}},
 		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
 			service(func(s *corev1.Service) {
@@ -82,6 +82,7 @@ func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
 	}{
 		"InSync":        {service(), superService(), superService(), ranged()},
 		"NodePortStays": {service(nodePort(31000)), superService(nodePort(31000)), superService(nodePort(31000)), ranged()},
+		"NodePortMoves": {service(nodePort(31001)), superService(nodePort(31000)), superService(nodePort(31001)), ranged()},
 		"AddressStays":  {service(address("10.96.7.7")), superService(address("10.96.7.7")), superService(address("10.96.7.7")), world{}},
 		"PortChanges": {
 			service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), superService(),
@@ -109,7 +110,7 @@ func TestServicesUp(t *testing.T) {
 		tenant, super, want *corev1.Service
 		world               world
 	}{
-		"NodePort": {service(nodePort(30001)), superService(nodePort(31000)), service(nodePort(31000)), ranged()},
+		"NodePort": {service(nodePort(30001)), superService(nodePort(31000)), service(nodePort(30001)), ranged()},
 		"Status":   {service(), superService(balanced), service(balanced), ranged()},
 		// Attack N-02: a status that the tenant writes is overwritten.
 		"ForgedStatus": {service(balanced), superService(), service(), ranged()},
@@ -150,6 +151,13 @@ func TestServiceGetsAnotherAddress(t *testing.T) {
 	}
 	if diff := cmp.Diff(want.Spec, patched(t, between, resource.Tenant, resumed).Spec); diff != "" {
 		t.Errorf("resumed: -want +got\n%s", diff)
+	}
+	port := `Service "web" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated`
+	for _, super := range []resource.Object{nil, superService(nodePort(30009))} {
+		ops = resources.Services().Refused(w.view(), service(nodePort(30001)), super, port)
+		if diff := cmp.Diff(service(nodePort(0)).Spec, patched(t, service(nodePort(30001)), resource.Tenant, ops).Spec); diff != "" {
+			t.Errorf("a node port that is taken: -want +got\n%s", diff)
+		}
 	}
 	if ops := resources.Services().Refused(w.view(), service(), nil, "exceeded quota"); len(ops) > 0 {
 		t.Errorf("another refusal leads to %s", encode(t, ops))

@@ -406,6 +406,44 @@ func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
 	waitForEvent(t, of, "svc-taken", "web", "ClusterIPChanged")
 }
 
+// Node ports are the super cluster's: of two tenants with the same wish one gets another port, and both see what they have.
+func TestNodePortsAreTheSameOnBothSides(t *testing.T) {
+	r := start(t)
+	const wanted = 30777
+	port := func(ctx context.Context, of tenant) (int32, error) {
+		now, err := of.CoreV1().Services("svc-port").Get(ctx, "web", metav1.GetOptions{})
+		if err != nil {
+			return 0, err
+		}
+		var super corev1.Service
+		if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("svc-port"), Name: "web"}, &super); err != nil {
+			return 0, err
+		}
+		got := now.Spec.Ports[0].NodePort
+		if got == 0 || got != super.Spec.Ports[0].NodePort || now.Spec.Type != corev1.ServiceTypeNodePort {
+			return 0, fmt.Errorf("type %s, port %d, in the super cluster %d", now.Spec.Type, got, super.Spec.Ports[0].NodePort)
+		}
+		return got, nil
+	}
+	var ports [2]int32
+	for i, of := range r.tenants[:2] {
+		r.namespace(t, of, "svc-port")
+		service := worlds.Service("svc-port", "web")
+		service.Spec.Type, service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, wanted
+		if _, err := of.CoreV1().Services("svc-port").Create(t.Context(), service, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		worlds.Eventually(t, limit, "the same node port on both sides", func(ctx context.Context) (err error) {
+			ports[i], err = port(ctx, of)
+			return err
+		})
+	}
+	if ports[0] != wanted || ports[1] == wanted {
+		t.Errorf("the ports are %v; the first should have had its wish, %d", ports, wanted)
+	}
+	waitForEvent(t, r.tenants[1], "svc-port", "web", "NodePortChanged")
+}
+
 func TestEndpointSlicesOfServicesWithoutSelector(t *testing.T) {
 	r := start(t)
 	of := r.tenants[0]
