@@ -28,7 +28,7 @@ UNIT               = $(shell go list ./... | grep -vE '/test/(worlds|e2e)')
 
 .PHONY: help
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: up
 up: ## Everything: packages, build, super cluster, VirtualCluster, two tenants; again is harmless
@@ -63,6 +63,10 @@ $(BIN)/supercluster:
 .PHONY: images
 images: ## Build the archives of all container images whose binaries have changed
 	@$(BIN)/supercluster images
+
+.PHONY: conformance-images
+conformance-images: packages build $(BIN)/.e2e-images-$(KUBERNETES_VERSION) $(BIN)/.busybox-$(BUSYBOX_VERSION) ## Build stand-ins for the images of the conformance suite
+	@$(BIN)/supercluster images --from test/conformance/images/images.yaml --out $(IMAGES)/conformance
 
 # Programs of others. A stamp carries the version, so that a new version is built and the same one is not.
 THIRD_PARTY = kubernetes-$(KUBERNETES_VERSION) etcd containerd-$(CONTAINERD_VERSION) coredns-$(COREDNS_VERSION) \
@@ -107,6 +111,22 @@ $(BIN)/.helm-%:
 $(BIN)/.local-path-provisioner-%:
 	@echo "Building local-path-provisioner $*"
 	@$(install) github.com/rancher/local-path-provisioner@$*
+	@touch $@
+
+# Programs and files of the conformance suite's images; the module has what Kubernetes itself does not need.
+$(BIN)/.e2e-images-%: test/conformance/images/go.mod
+	@echo "Building programs of the conformance suite's images"
+	@mkdir -p $(BIN)/e2e
+	@go build -C test/conformance/images -trimpath -ldflags "-s -w" -o $(BIN)/e2e/ tool
+	@source=$$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images; \
+		install -D -m 0644 -t $(BIN)/e2e/kitten $$source/kitten/html/*; \
+		install -D -m 0644 -t $(BIN)/e2e/nautilus $$source/nautilus/html/*; \
+		install -D -m 0644 -t $(BIN)/e2e/porter $$source/agnhost/porter/localhost.*
+	@touch $@
+
+$(BIN)/.busybox-%:
+	@echo "Building busybox $* (some minutes)"
+	@test/conformance/images/build-busybox $* $(LOCAL)/busybox $(BIN)/e2e/busybox >$(LOCAL)/busybox.log 2>&1 || { tail -n 20 $(LOCAL)/busybox.log; exit 1; }
 	@touch $@
 
 $(BIN)/.golangci-lint-%:

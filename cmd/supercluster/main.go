@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -105,51 +106,58 @@ func withCluster(config *supercluster.Config, do func(context.Context, *superclu
 }
 
 func imagesCommand(config *supercluster.Config) *cobra.Command {
-	var out string
+	var out, from, packages string
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "images [FILE...]",
 		Short: "Build the image archives whose binaries have changed: all, or those named",
 		RunE: func(cmd *cobra.Command, names []string) error {
+			// Images are made again when their list changes: it is a file, or part of this program.
+			source, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("finding ourselves: %w", err)
+			}
 			specs, err := images.List()
+			if from != "" {
+				source = from
+				specs, err = images.ReadList(from)
+			}
 			if err != nil {
 				return err
 			}
 			if list {
 				for _, spec := range specs {
-					fmt.Println(spec.Ref)
+					fmt.Println(strings.Join(spec.Refs(), "\n"))
 				}
 				return nil
 			}
-			return buildImages(cmd.Context(), supercluster.NewSteps(os.Stderr), images.Selected(specs, names), config.BinDir, out)
+			builder := images.Builder{BinDir: config.BinDir, Debian: images.Debian{Dir: packages}}
+			return buildImages(cmd.Context(), supercluster.NewSteps(os.Stderr), builder, images.Selected(specs, names), source, out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", filepath.Join(programDir(), "..", "images"), "folder of the archives")
+	cmd.Flags().StringVar(&from, "from", "", "list of images (default: those of the local cluster)")
+	cmd.Flags().StringVar(&packages, "packages", filepath.Join(programDir(), "..", "debian"), "folder for packages of Debian")
 	cmd.Flags().BoolVar(&list, "list", false, "only print the names of the images")
 	return cmd
 }
 
-func buildImages(ctx context.Context, steps *supercluster.Steps, specs []images.Spec, binDir, out string) error {
-	program, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("finding ourselves: %w", err)
-	}
+func buildImages(ctx context.Context, steps *supercluster.Steps, builder images.Builder, specs []images.Spec, source, out string) error {
 	for _, spec := range specs {
 		archive := filepath.Join(out, spec.File+".tar")
-		// The list of images is part of this program.
-		stale, err := images.Stale(archive, append(spec.Inputs(binDir), program))
+		stale, err := images.Stale(archive, append(builder.Inputs(spec), source))
 		if err != nil {
 			return fmt.Errorf("building %s: %w", spec.Ref, err)
 		}
 		if !stale {
 			continue
 		}
-		steps.Say("Building %s", spec.Ref)
-		image, err := images.Build(ctx, spec, binDir)
+		steps.Say("Building %s", strings.Join(spec.Refs(), ", "))
+		built, err := builder.Build(ctx, spec)
 		if err != nil {
 			return fmt.Errorf("building %s: %w", spec.Ref, err)
 		}
-		if err := images.Write(archive, spec.Ref, image); err != nil {
+		if err := images.Write(archive, built); err != nil {
 			return fmt.Errorf("building %s: %w", spec.Ref, err)
 		}
 	}

@@ -18,7 +18,7 @@ func refs(t *testing.T) []string {
 	}
 	var list []string
 	for _, spec := range specs {
-		list = append(list, spec.Ref)
+		list = append(list, spec.Refs()...)
 	}
 	return list
 }

@@ -1,11 +1,12 @@
-// Package images builds container images from binaries and files of the machine, without a registry or a daemon. The list
-// of images is data (images.yaml); the same inputs give the same digest. It builds archives only: test/supercluster loads
-// them into nodes.
+// Package images builds container images from binaries, files of the machine and Debian packages, without a daemon. The
+// lists of images are data (images.yaml says what they can contain); the same inputs give the same digest. It builds
+// archives only: test/supercluster loads them into nodes.
 package images
 
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -40,115 +41,222 @@ const indexFile = "index.json"
 
 const nonroot = "65532"
 
-// Spec is one image of the list.
+// Spec is one entry of a list: an image and its variants, which go into one archive.
 type Spec struct {
-	Ref        string   `json:"ref"`
-	File       string   `json:"file"`
-	Files      []File   `json:"files"`
-	Applets    bool     `json:"applets,omitempty"`
-	Entrypoint []string `json:"entrypoint,omitempty"`
-	Cmd        []string `json:"cmd,omitempty"`
-	User       string   `json:"user,omitempty"`
+	Ref        string            `json:"ref"`
+	File       string            `json:"file,omitempty"`
+	Packages   []string          `json:"packages,omitempty"`
+	Files      []File            `json:"files,omitempty"`
+	Links      map[string]string `json:"links,omitempty"`
+	Dirs       []string          `json:"dirs,omitempty"`
+	Users      []string          `json:"users,omitempty"`
+	Groups     []string          `json:"groups,omitempty"`
+	Applets    bool              `json:"applets,omitempty"`
+	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Cmd        []string          `json:"cmd,omitempty"`
+	User       string            `json:"user,omitempty"`
+	Variants   []Spec            `json:"variants,omitempty"`
 }
 
-// File is one file of an image.
+// File is one file of an image, from a file or with the given content.
 type File struct {
-	From string `json:"from"`
-	To   string `json:"to"`
+	From    string `json:"from,omitempty"`
+	Content string `json:"content,omitempty"`
+	To      string `json:"to"`
+	Mode    int64  `json:"mode,omitempty"`
+}
+
+// Image is an image and the name it gets.
+type Image struct {
+	Ref string
+	v1.Image
 }
 
 // List returns the images of the local cluster.
-func List() ([]Spec, error) {
+func List() ([]Spec, error) { return parse(list) }
+
+// ReadList returns the images of another list.
+func ReadList(path string) ([]Spec, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the list of images: %w", err)
+	}
+	return parse(content)
+}
+
+func parse(content []byte) ([]Spec, error) {
 	var specs []Spec
-	if err := yaml.UnmarshalStrict(list, &specs); err != nil {
+	if err := yaml.UnmarshalStrict(content, &specs); err != nil {
 		return nil, fmt.Errorf("parsing the list of images: %w", err)
 	}
 	return specs, nil
 }
 
-// Inputs returns the files an image is made of.
-func (s Spec) Inputs(binDir string) []string {
+// Refs returns the names of the images of an entry.
+func (s Spec) Refs() []string {
+	refs := []string{s.Ref}
+	for _, variant := range s.Variants {
+		refs = append(refs, variant.Refs()...)
+	}
+	return refs
+}
+
+// Builder makes images.
+type Builder struct {
+	// BinDir is where the files of a list come from.
+	BinDir string
+	// Debian is where packages come from.
+	Debian Debian
+}
+
+func (b Builder) source(f File) string {
+	if filepath.IsAbs(f.From) {
+		return f.From
+	}
+	return filepath.Join(b.BinDir, f.From)
+}
+
+// Inputs returns the files that the images of an entry are made of.
+func (b Builder) Inputs(spec Spec) []string {
 	var inputs []string
-	for _, f := range s.Files {
-		if !filepath.IsAbs(f.From) {
-			f.From = filepath.Join(binDir, f.From)
+	for _, f := range spec.Files {
+		if f.From != "" {
+			inputs = append(inputs, b.source(f))
 		}
-		inputs = append(inputs, f.From)
+	}
+	for _, variant := range spec.Variants {
+		inputs = append(inputs, b.Inputs(variant)...)
 	}
 	return inputs
 }
 
-// Build makes one image.
-func Build(ctx context.Context, spec Spec, binDir string) (v1.Image, error) {
-	layer, err := layer(ctx, spec, binDir)
-	if err != nil {
+// Build makes the images of an entry.
+func (b Builder) Build(ctx context.Context, spec Spec) ([]Image, error) {
+	root := tree{}
+	root.dir("/tmp", 0o1777)
+	if err := b.fill(ctx, root, spec); err != nil {
 		return nil, err
 	}
-	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1),
-		static.NewLayer(layer, types.OCIUncompressedLayer))
-	if err != nil {
-		return nil, fmt.Errorf("appending the layer: %w", err)
-	}
-	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
-	config, err := img.ConfigFile()
-	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config = v1.Config{
+	root.file("/etc/passwd", 0o644, lines(append([]string{"root:x:0:0:root:/:/bin/sh", "nonroot:x:65532:65532:nonroot:/:/bin/sh"}, spec.Users...)))
+	root.file("/etc/group", 0o644, lines(append([]string{"root:x:0:", "nonroot:x:65532:"}, spec.Groups...)))
+	root.file("/etc/nsswitch.conf", 0o644, []byte("hosts: files dns\n"))
+	config := v1.Config{
 		Entrypoint: spec.Entrypoint,
 		Cmd:        spec.Cmd,
-		User:       spec.user(),
+		User:       cmp.Or(spec.User, nonroot),
 		WorkingDir: "/",
 		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
-	img, err = mutate.ConfigFile(img, config)
+	start := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	first, err := extend(start, spec.Ref, root, config)
 	if err != nil {
-		return nil, fmt.Errorf("setting the configuration: %w", err)
+		return nil, err
 	}
-	return img, nil
-}
-
-func (s Spec) user() string {
-	if s.User == "" {
-		return nonroot
-	}
-	return s.User
-}
-
-// layer is the file system of an image: deterministic, so without times and in a fixed order.
-func layer(ctx context.Context, spec Spec, binDir string) ([]byte, error) {
-	t := tree{}
-	t.dir("/tmp", 0o1777)
-	t.file("/etc/passwd", 0o644, []byte("root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532:nonroot:/:/bin/sh\n"))
-	t.file("/etc/group", 0o644, []byte("root:x:0:\nnonroot:x:65532:\n"))
-	t.file("/etc/nsswitch.conf", 0o644, []byte("hosts: files dns\n"))
-	inputs := spec.Inputs(binDir)
-	for i, f := range spec.Files {
-		content, err := os.ReadFile(inputs[i])
-		if err != nil {
-			return nil, fmt.Errorf("reading a file of the image: %w", err)
+	made := []Image{first}
+	for _, variant := range spec.Variants {
+		more := tree{}
+		if err := b.fill(ctx, more, variant); err != nil {
+			return nil, err
 		}
-		t.file(f.To, 0o755, content)
+		changed := config
+		if variant.Cmd != nil {
+			changed.Cmd = variant.Cmd
+		}
+		img, err := extend(first.Image, variant.Ref, more, changed)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, img)
+	}
+	return made, nil
+}
+
+func lines(list []string) []byte { return []byte(strings.Join(list, "\n") + "\n") }
+
+// extend adds a layer, if there is something in it, and a configuration.
+func extend(from v1.Image, ref string, files tree, runs v1.Config) (Image, error) {
+	img := from
+	if len(files) > 0 {
+		layer, err := files.archive()
+		if err != nil {
+			return Image{}, err
+		}
+		if img, err = mutate.AppendLayers(from, static.NewLayer(layer, types.OCIUncompressedLayer)); err != nil {
+			return Image{}, fmt.Errorf("appending the layer: %w", err)
+		}
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return Image{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", runtime.GOARCH
+	// The name makes every image another one: containerd reports a container's image by any name that the same one has.
+	runs.Labels = map[string]string{"org.opencontainers.image.ref.name": ref}
+	config.Config = runs
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		return Image{}, fmt.Errorf("setting the configuration: %w", err)
+	}
+	return Image{Ref: ref, Image: img}, nil
+}
+
+// fill adds what the list says to the file system of an image.
+func (b Builder) fill(ctx context.Context, t tree, spec Spec) error {
+	if len(spec.Packages) > 0 {
+		archives, err := b.Debian.download(ctx, spec.Packages)
+		if err != nil {
+			return err
+		}
+		for _, archive := range archives {
+			if err := t.unpack(ctx, archive); err != nil {
+				return err
+			}
+		}
+	}
+	for _, path := range spec.Dirs {
+		t.dir(path, 0o755)
+	}
+	for _, path := range slices.Sorted(maps.Keys(spec.Links)) {
+		t.link(path, spec.Links[path])
+	}
+	for _, f := range spec.Files {
+		if f.From == "" {
+			t.file(f.To, cmp.Or(f.Mode, 0o644), []byte(f.Content))
+			continue
+		}
+		from := b.source(f)
+		content, err := os.ReadFile(from)
+		if err != nil {
+			return fmt.Errorf("reading a file of the image: %w", err)
+		}
+		t.file(f.To, cmp.Or(f.Mode, 0o755), content)
 		if filepath.IsAbs(f.From) {
 			if err := t.libraries(ctx, f.From); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if spec.Applets && filepath.Base(f.To) == "busybox" {
-			applets, err := exec.CommandContext(ctx, inputs[i], "--list").Output()
-			if err != nil {
-				return nil, fmt.Errorf("listing the commands of %s: %w", inputs[i], err)
-			}
-			for name := range strings.FieldsSeq(string(applets)) {
-				if to := "/bin/" + name; to != f.To {
-					t.link(to, f.To)
-				}
+			if err := t.applets(ctx, from, f.To); err != nil {
+				return err
 			}
 		}
 	}
-	return t.archive()
+	return nil
+}
+
+// applets adds the commands of a busybox that nothing else provides.
+func (t tree) applets(ctx context.Context, program, path string) error {
+	names, err := exec.CommandContext(ctx, program, "--list").Output()
+	if err != nil {
+		return fmt.Errorf("listing the commands of %s: %w", program, err)
+	}
+	for name := range strings.FieldsSeq(string(names)) {
+		to := t.resolve("/bin/" + name)
+		if _, ok := t[to]; !ok {
+			t.link(to, path)
+		}
+	}
+	return nil
 }
 
 // libraries adds the shared libraries of a program of the machine; a static one has none.
@@ -178,7 +286,9 @@ type entry struct {
 	content []byte
 }
 
+// put adds a file; what is below a link goes where it leads, like the folders of a Debian system.
 func (t tree) put(path string, header tar.Header, content []byte) {
+	path = t.resolve(path)
 	header.Name = strings.TrimPrefix(path, "/")
 	header.Format = tar.FormatPAX
 	header.Size = int64(len(content))
@@ -190,6 +300,23 @@ func (t tree) put(path string, header tar.Header, content []byte) {
 	}
 }
 
+// resolve follows the links in the folders of a path.
+func (t tree) resolve(path string) string {
+	parent, name := filepath.Split(path)
+	if parent == "/" {
+		return path
+	}
+	parent = t.resolve(filepath.Clean(parent))
+	if e, ok := t[parent]; ok && e.header.Typeflag == tar.TypeSymlink {
+		target := e.header.Linkname
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(parent), target)
+		}
+		parent = t.resolve(target)
+	}
+	return filepath.Join(parent, name)
+}
+
 func (t tree) dir(path string, mode int64) {
 	t.put(path, tar.Header{Typeflag: tar.TypeDir, Mode: mode}, nil)
 }
@@ -199,9 +326,7 @@ func (t tree) file(path string, mode int64, content []byte) {
 }
 
 func (t tree) link(path, target string) {
-	if _, ok := t[path]; !ok {
-		t.put(path, tar.Header{Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: target}, nil)
-	}
+	t.put(path, tar.Header{Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: target}, nil)
 }
 
 func (t tree) archive() ([]byte, error) {
@@ -222,9 +347,9 @@ func (t tree) archive() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Write writes an OCI archive that containerd imports under the given name. The file appears when it is complete. The
+// Write writes an OCI archive that containerd imports under the images' names. The file appears when it is complete. The
 // index comes first, so that Names need not read the layers.
-func Write(path, ref string, img v1.Image) error {
+func Write(path string, images []Image) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("creating the folder of images: %w", err)
 	}
@@ -232,7 +357,7 @@ func Write(path, ref string, img v1.Image) error {
 	if err != nil {
 		return fmt.Errorf("creating the archive: %w", err)
 	}
-	if err := errors.Join(writeArchive(f, ref, img), f.Close()); err != nil {
+	if err := errors.Join(writeArchive(f, images), f.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -241,7 +366,66 @@ func Write(path, ref string, img v1.Image) error {
 	return nil
 }
 
-func writeArchive(out io.Writer, ref string, img v1.Image) error {
+func writeArchive(out io.Writer, images []Image) error {
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
+	for _, img := range images {
+		manifest, err := img.RawManifest()
+		if err != nil {
+			return fmt.Errorf("encoding the manifest: %w", err)
+		}
+		digest, err := img.Digest()
+		if err != nil {
+			return fmt.Errorf("computing the digest: %w", err)
+		}
+		index.Manifests = append(index.Manifests, v1.Descriptor{
+			MediaType:   types.OCIManifestSchema1,
+			Digest:      digest,
+			Size:        int64(len(manifest)),
+			Platform:    &v1.Platform{OS: "linux", Architecture: runtime.GOARCH},
+			Annotations: map[string]string{nameAnnotation: img.Ref},
+		})
+	}
+	encoded, err := json.Marshal(index)
+	if err != nil {
+		return fmt.Errorf("encoding the index: %w", err)
+	}
+	a := archiver{Writer: tar.NewWriter(out), has: map[string]bool{}}
+	if err := errors.Join(a.put(indexFile, encoded), a.put("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))); err != nil {
+		return err
+	}
+	for _, img := range images {
+		if err := a.image(img); err != nil {
+			return err
+		}
+	}
+	return a.Close()
+}
+
+// archiver writes files once.
+type archiver struct {
+	*tar.Writer
+	has map[string]bool
+}
+
+func (a archiver) put(name string, content []byte) error {
+	if a.has[name] {
+		return nil
+	}
+	a.has[name] = true
+	header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}
+	if err := a.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err := a.Write(content)
+	return err
+}
+
+// blob writes a part of an image below its digest.
+func (a archiver) blob(digest v1.Hash, content []byte) error { return a.put(blobFile(digest), content) }
+
+func blobFile(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
+
+func (a archiver) image(img Image) error {
 	manifest, err := img.RawManifest()
 	if err != nil {
 		return fmt.Errorf("encoding the manifest: %w", err)
@@ -258,36 +442,7 @@ func writeArchive(out io.Writer, ref string, img v1.Image) error {
 	if err != nil {
 		return fmt.Errorf("computing the digest: %w", err)
 	}
-	index, err := json.Marshal(v1.IndexManifest{
-		SchemaVersion: 2,
-		MediaType:     types.OCIImageIndex,
-		Manifests: []v1.Descriptor{{
-			MediaType:   types.OCIManifestSchema1,
-			Digest:      digest,
-			Size:        int64(len(manifest)),
-			Platform:    &v1.Platform{OS: "linux", Architecture: runtime.GOARCH},
-			Annotations: map[string]string{nameAnnotation: ref},
-		}},
-	})
-	if err != nil {
-		return fmt.Errorf("encoding the index: %w", err)
-	}
-	w := tar.NewWriter(out)
-	put := func(name string, content []byte) error {
-		header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}
-		if err := w.WriteHeader(header); err != nil {
-			return err
-		}
-		_, err := w.Write(content)
-		return err
-	}
-	blob := func(h v1.Hash, content []byte) error { return put("blobs/"+h.Algorithm+"/"+h.Hex, content) }
-	errs := []error{
-		put(indexFile, index),
-		put("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)),
-		blob(digest, manifest),
-		blob(configDigest, config),
-	}
+	errs := []error{a.blob(digest, manifest), a.blob(configDigest, config)}
 	layers, err := img.Layers()
 	if err != nil {
 		return fmt.Errorf("listing layers: %w", err)
@@ -302,9 +457,9 @@ func writeArchive(out io.Writer, ref string, img v1.Image) error {
 			return fmt.Errorf("reading a layer: %w", err)
 		}
 		content, err := io.ReadAll(r)
-		errs = append(errs, err, r.Close(), blob(digest, content))
+		errs = append(errs, err, r.Close(), a.blob(digest, content))
 	}
-	return errors.Join(append(errs, w.Close())...)
+	return errors.Join(errs...)
 }
 
 // Names returns the images in an OCI archive, name to digest; none for an archive of another kind, which must be loaded

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,33 +13,43 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 )
 
 func TestList(t *testing.T) {
-	specs, err := List()
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, spec := range specs {
-		tag := spec.Ref[strings.LastIndex(spec.Ref, ":")+1:]
-		if tag == "latest" || tag == spec.Ref {
-			t.Errorf("%s: pods would try to pull it", spec.Ref)
-		}
-		if spec.File == "" || len(spec.Files) == 0 {
-			t.Errorf("%s has no archive or no files", spec.Ref)
-		}
-		for _, unique := range []string{spec.Ref, spec.File} {
-			if seen[unique] {
-				t.Errorf("%s is listed twice", unique)
+	for name, read := range map[string]func() ([]Spec, error){
+		"Local":       List,
+		"Conformance": func() ([]Spec, error) { return ReadList("../../conformance/images/images.yaml") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			specs, err := read()
+			if err != nil {
+				t.Fatal(err)
 			}
-			seen[unique] = true
-		}
+			seen := map[string]bool{}
+			for _, spec := range specs {
+				if spec.File == "" || len(spec.Files)+len(spec.Packages) == 0 {
+					t.Errorf("%s has no archive or no files", spec.Ref)
+				}
+				for _, ref := range spec.Refs() {
+					if tag := ref[strings.LastIndex(ref, ":")+1:]; tag == "latest" || tag == ref {
+						t.Errorf("%s: pods would try to pull it", ref)
+					}
+				}
+				for _, unique := range append(spec.Refs(), spec.File) {
+					if seen[unique] {
+						t.Errorf("%s is listed twice", unique)
+					}
+					seen[unique] = true
+				}
+			}
+		})
 	}
 }
 
-// fixture is a folder of binaries with one program in it.
-func fixture(t *testing.T) (Spec, string) {
+// fixture is a builder with a folder of binaries with one program in it.
+func fixture(t *testing.T) (Spec, Builder) {
 	t.Helper()
 	binDir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(binDir, "tool"), []byte("#!/bin/sh\n"), 0o700); err != nil {
@@ -49,17 +60,50 @@ func fixture(t *testing.T) (Spec, string) {
 		File:       "tool",
 		Files:      []File{{From: "tool", To: "/usr/local/bin/tool"}},
 		Entrypoint: []string{"/usr/local/bin/tool"},
-	}, binDir
+	}, Builder{BinDir: binDir}
 }
 
-func TestBuildIsDeterministic(t *testing.T) {
-	spec, binDir := fixture(t)
-	digest := func() string {
-		img, err := Build(t.Context(), spec, binDir)
+func build(t *testing.T, b Builder, spec Spec) []Image {
+	t.Helper()
+	made, err := b.Build(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// files lists the files of the last layer, with mode and content or target.
+func files(t *testing.T, img Image) []string {
+	t.Helper()
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := layers[len(layers)-1].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for r := tar.NewReader(content); ; {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return list
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := img.Digest()
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, strings.TrimSpace(fmt.Sprintf("%o %s %s%s", header.Mode, header.Name, header.Linkname, data)))
+	}
+}
+
+func TestBuildIsDeterministic(t *testing.T) {
+	spec, b := fixture(t)
+	digest := func() string {
+		d, err := build(t, b, spec)[0].Digest()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +111,7 @@ func TestBuildIsDeterministic(t *testing.T) {
 	}
 	first := digest()
 	later := time.Now().Add(time.Hour)
-	if err := os.Chtimes(filepath.Join(binDir, "tool"), later, later); err != nil {
+	if err := os.Chtimes(filepath.Join(b.BinDir, "tool"), later, later); err != nil {
 		t.Fatal(err)
 	}
 	if second := digest(); second != first {
@@ -76,11 +120,13 @@ func TestBuildIsDeterministic(t *testing.T) {
 }
 
 func TestBuild(t *testing.T) {
-	spec, binDir := fixture(t)
-	img, err := Build(t.Context(), spec, binDir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	spec, b := fixture(t)
+	spec.Files = append(spec.Files, File{Content: "x", To: "/etc/conf"}, File{From: "tool", To: "/bin/sudo", Mode: 0o4755})
+	spec.Links = map[string]string{"/tool": "bin/sudo"}
+	spec.Dirs = []string{"/uploads"}
+	spec.Users = []string{"u:x:1:2::/:/bin/sh"}
+	spec.Groups = []string{"g:x:2:u"}
+	img := build(t, b, spec)[0]
 	config, err := img.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
@@ -88,50 +134,138 @@ func TestBuild(t *testing.T) {
 	if config.Config.User != "65532" || config.OS != "linux" {
 		t.Errorf("user %q on %q, want 65532 on linux", config.Config.User, config.OS)
 	}
-	content, err := layer(t.Context(), spec, binDir)
-	if err != nil {
-		t.Fatal(err)
+	want := []string{
+		"755 bin",
+		"4755 bin/sudo #!/bin/sh",
+		"755 etc",
+		"644 etc/conf x",
+		"644 etc/group root:x:0:\nnonroot:x:65532:\ng:x:2:u",
+		"644 etc/nsswitch.conf hosts: files dns",
+		"644 etc/passwd root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532:nonroot:/:/bin/sh\nu:x:1:2::/:/bin/sh",
+		"1777 tmp",
+		"777 tool bin/sudo",
+		"755 uploads",
+		"755 usr",
+		"755 usr/local",
+		"755 usr/local/bin",
+		"755 usr/local/bin/tool #!/bin/sh",
 	}
-	got := map[string]int64{}
-	for r := tar.NewReader(bytes.NewReader(content)); ; {
-		header, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		got[header.Name] = header.Mode
-	}
-	want := map[string]int64{
-		"etc": 0o755, "etc/passwd": 0o644, "etc/group": 0o644, "etc/nsswitch.conf": 0o644, "tmp": 0o1777,
-		"usr": 0o755, "usr/local": 0o755, "usr/local/bin": 0o755, "usr/local/bin/tool": 0o755,
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, files(t, img)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
 
-func TestArchiveNamesItsImage(t *testing.T) {
-	spec, binDir := fixture(t)
-	img, err := Build(t.Context(), spec, binDir)
-	if err != nil {
-		t.Fatal(err)
+func TestBuildVariants(t *testing.T) {
+	spec, b := fixture(t)
+	spec.Cmd = []string{"first"}
+	spec.Variants = []Spec{
+		{Ref: "example.org/same:v1"},
+		{Ref: "example.org/more:v1", Files: []File{{Content: "x", To: "/more"}}, Cmd: []string{"second"}},
 	}
-	digest, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
+	made := build(t, b, spec)
+	var got []string
+	digests := map[string]bool{}
+	for _, img := range made {
+		layers, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(img.Ref, " ", len(layers), config.Config.Entrypoint, config.Config.Cmd))
+		name, err := img.ConfigName()
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests[name.String()] = true
+	}
+	want := []string{
+		"example.org/tool:v1 1 [/usr/local/bin/tool] [first]",
+		"example.org/same:v1 1 [/usr/local/bin/tool] [first]",
+		"example.org/more:v1 2 [/usr/local/bin/tool] [second]",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+	if len(digests) != len(want) {
+		t.Errorf("%d different images, want %d: containerd would mix up their names", len(digests), len(want))
+	}
+	if diff := cmp.Diff([]string{"644 more x"}, files(t, made[2])); diff != "" {
+		t.Errorf("files of the variant (-want +got):\n%s", diff)
+	}
+}
+
+func TestArchiveNamesItsImages(t *testing.T) {
+	spec, b := fixture(t)
+	spec.Variants = []Spec{{Ref: "example.org/same:v1"}}
+	made := build(t, b, spec)
+	want := map[string]string{}
+	for _, img := range made {
+		digest, err := img.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[img.Ref] = digest.String()
 	}
 	archive := filepath.Join(t.TempDir(), "out", "tool.tar")
-	if err := Write(archive, spec.Ref, img); err != nil {
+	if err := Write(archive, made); err != nil {
 		t.Fatal(err)
 	}
 	names, err := Names(archive)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{spec.Ref: digest.String()}, names); diff != "" {
+	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
+// TestPackagesMerge covers what makes the files of packages more than a list: folders that are links, second names of a
+// file, files that only people read.
+func TestPackagesMerge(t *testing.T) {
+	packages := [][]tar.Header{{
+		{Name: "./usr/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./usr/bin/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./bin", Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: "usr/bin"},
+		{Name: "./usr/bin/perl", Typeflag: tar.TypeReg, Mode: 0o755},
+		{Name: "./usr/bin/aperl", Typeflag: tar.TypeLink, Linkname: "./usr/bin/perl"},
+		{Name: "./usr/share/doc/perl/copyright", Typeflag: tar.TypeReg, Mode: 0o644},
+	}, {
+		{Name: "./bin/", Typeflag: tar.TypeDir, Mode: 0o755},
+		{Name: "./bin/su", Typeflag: tar.TypeReg, Mode: 0o4755},
+	}}
+	root := tree{}
+	for _, headers := range packages {
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		for _, header := range headers {
+			if err := w.WriteHeader(&header); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := root.add(&archive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img, err := extend(empty.Image, "example.org/packages:v1", root, v1.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"777 bin usr/bin",
+		"755 usr",
+		"755 usr/bin",
+		"755 usr/bin/aperl",
+		"755 usr/bin/perl",
+		"4755 usr/bin/su",
+	}
+	if diff := cmp.Diff(want, files(t, img)); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
 
