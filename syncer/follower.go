@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -160,6 +161,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			ClusterDomain: vc.Spec.ClusterDomain,
 			ServiceCIDR:   vc.Status.ServiceCIDR,
 			Transparent:   vc.Spec.TransparentMetaPrefixes, Opaque: vc.Spec.OpaqueMetaPrefixes,
+			Disabled: disabled(vc),
 		},
 		Identity: types.UID(vc.Status.ControlPlaneUID),
 	}
@@ -204,6 +206,16 @@ func (f *follower) podSecurity(ctx context.Context, vc *tenancyv1alpha1.VirtualC
 		return psa.LevelBaseline, nil
 	}
 	return level, nil
+}
+
+// disabled names the kinds that are switched off.
+func disabled(vc *tenancyv1alpha1.VirtualCluster) []string {
+	var out []string
+	for _, kind := range vc.Spec.Sync.Disabled {
+		out = append(out, string(kind))
+	}
+	slices.Sort(out)
+	return out
 }
 
 func secretKey(ref *tenancyv1alpha1.SecretKeyReference) string {

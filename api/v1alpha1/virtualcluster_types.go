@@ -76,6 +76,10 @@ type VirtualClusterSpec struct {
 	// +optional
 	OpaqueMetaPrefixes []string `json:"opaqueMetaPrefixes,omitempty"`
 
+	// Sync says what is synchronised.
+	// +optional
+	Sync SyncSpec `json:"sync,omitzero"`
+
 	// ControlPlane says where the control plane runs and how it is reached.
 	// +kubebuilder:default={}
 	// +optional
@@ -85,6 +89,20 @@ type VirtualClusterSpec struct {
 	// +optional
 	CoreDNS CoreDNSSpec `json:"coreDNS,omitzero"`
 }
+
+// SyncSpec says what is synchronised between the tenant and the super cluster.
+type SyncSpec struct {
+	// Disabled lists kinds that are not synchronised. When one is added, the replicas that exist are removed. Kinds that
+	// pods cannot do without, and those that hold data, cannot be switched off.
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=set
+	// +optional
+	Disabled []OptionalKind `json:"disabled,omitempty"`
+}
+
+// OptionalKind is the plural name of a kind that can be switched off.
+// +kubebuilder:validation:Enum=events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;runtimeclasses;storageclasses
+type OptionalKind string
 
 // ControlPlaneType is a way to provide a control plane.
 // +kubebuilder:validation:Enum=Dedicated;External

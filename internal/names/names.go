@@ -21,6 +21,9 @@ const (
 	// LabelManagedBy names the component that owns the object: vc-syncer or vc-manager. Server-side selector of the
 	// syncer's caches.
 	LabelManagedBy = Prefix + "managed-by"
+	// LabelPublic, on a class of the super cluster, is "true" when tenants are offered it, "false" when they are not. What no
+	// label means depends on the kind. The retired project has the same label.
+	LabelPublic = Prefix + "super.public"
 	// LabelToken, on a Secret that holds the service account tokens of a tenant's pod, is "true".
 	LabelToken = Prefix + "token"
 	// LabelComponent, on control plane objects: etcd, kube-apiserver or kube-controller-manager.

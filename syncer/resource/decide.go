@@ -31,7 +31,7 @@ func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
 	if r.Down != nil {
 		ops, err = r.replicate(v, key, p)
 	}
-	if r.Up == nil {
+	if r.Up == nil || !v.Enabled(r.Name) {
 		return ops, err
 	}
 	up, upErr := r.Up(v, p)
@@ -51,7 +51,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		return nil, nil
 	}
 	if present(replica) && !r.ours(v, key, replica) {
-		if !present(origin) {
+		if !present(origin) || !r.needed(v, origin) {
 			return nil, nil
 		}
 		return nil, NameTaken(r.GVK.Kind, key)
@@ -71,7 +71,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		return nil, nil // its last event brings us back
 	case present(replica) && replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()):
 		return []Op{{Side: side, Verb: Delete, Object: replica, Why: Replaced}}, nil
-	case r.Needed != nil && !r.Needed(v, origin):
+	case !r.needed(v, origin):
 		if !present(replica) {
 			return nil, nil
 		}
@@ -105,6 +105,11 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		return nil, err
 	}
 	return []Op{{Side: side, Verb: Patch, Object: replica, Patch: patch, Why: Drifted}}, nil
+}
+
+// needed says whether the origin is to have a replica now.
+func (r *Resource[T]) needed(v View, origin T) bool {
+	return v.Enabled(r.Name) && (r.Needed == nil || r.Needed(v, origin))
 }
 
 // create returns the operations that make the replica.

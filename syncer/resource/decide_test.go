@@ -281,3 +281,34 @@ func TestForTenantHidesSuperNames(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// A kind that is switched off for a tenant has no replicas, writes nothing, and is nobody's concern.
+func TestDecideDisabled(t *testing.T) {
+	kind := configMaps()
+	kind.Up = func(resource.View, resource.Pair[*corev1.ConfigMap]) ([]resource.Op, error) {
+		return []resource.Op{{Verb: resource.PatchStatus}}, nil
+	}
+	off := view()
+	off.Tenant.Disabled = []string{"configmaps"}
+	for name, tc := range map[string]struct {
+		tenant, super *corev1.ConfigMap
+		want          []resource.Verb
+	}{
+		"Missing":  {inTenant(), nil, nil},
+		"InSync":   {inTenant(), inSuper(), []resource.Verb{resource.Delete}},
+		"OlderUID": {inTenant(), inSuper(older), []resource.Verb{resource.Delete}},
+		"Orphaned": {nil, inSuper(), []resource.Verb{resource.Delete}},
+		"NotOurs":  {inTenant(), inSuper(notOurs), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := kind.Decide(off, key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: tc.super})
+			var got []resource.Verb
+			for _, op := range ops {
+				got = append(got, op.Verb)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" || err != nil {
+				t.Errorf("%v; -want +got\n%s", err, diff)
+			}
+		})
+	}
+}

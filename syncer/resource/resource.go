@@ -5,6 +5,7 @@
 package resource
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +53,8 @@ func (k Key) String() string {
 	return string(k.Tenant) + "/" + k.Namespace + "/" + k.Name
 }
 
-// Ref names an object of some kind, by where the tenant sees it.
+// Ref names an object of some kind, by where the tenant sees it. Without a name it means all objects of a kind that lies
+// in no namespace.
 type Ref struct {
 	Kind      string
 	Namespace string
@@ -74,6 +76,8 @@ type Facts struct {
 	PodSecurity psa.Level
 	// Transparent and Opaque are prefixes of metadata keys, see VirtualClusterSpec.
 	Transparent, Opaque []string
+	// Disabled are the names of the kinds that are switched off for the tenant.
+	Disabled []string
 }
 
 // View is everything a decision may depend on besides the two objects themselves: facts, and lookups in caches. What
@@ -97,6 +101,9 @@ type View struct {
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
 }
+
+// Enabled says whether a kind is synchronised for the tenant.
+func (v View) Enabled(kind string) bool { return !slices.Contains(v.Tenant.Disabled, kind) }
 
 // ForTenant replaces, in a text of the super cluster about an object in the given tenant namespace, super names by the
 // tenant's.

@@ -38,6 +38,12 @@ func All(o Options) []resource.Kind {
 		PersistentVolumeClaims(),
 		PersistentVolumes(),
 		StorageClasses(),
+		IngressClasses(),
+		Ingresses(),
+		NetworkPolicies(),
+		PodDisruptionBudgets(),
+		PriorityClasses(),
+		RuntimeClasses(),
 	}
 }
 

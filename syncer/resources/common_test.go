@@ -49,7 +49,10 @@ func (w world) view() resource.View {
 	return resource.View{
 		Tenant: w.facts, Now: now(),
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
-			if ref.Namespace == "" && ref.Kind != "namespaces" && side == resource.Tenant {
+			if ref.Namespace == "" && ref.Kind != "namespaces" {
+				if side == resource.Super {
+					return find(w.super, "", ref.Name)
+				}
 				return find(w.tenant, "", ref.Name)
 			}
 			if ref.Kind == "namespaces" {
@@ -62,6 +65,15 @@ func (w world) view() resource.View {
 				return find(w.super, names.SuperNamespace(tenantID, ref.Namespace), ref.Name)
 			}
 			return find(w.tenant, ref.Namespace, ref.Name)
+		},
+		Each: func(side resource.Side, _ string, f func(resource.Object)) {
+			in := w.tenant
+			if side == resource.Super {
+				in = w.super
+			}
+			for _, o := range in {
+				f(o)
+			}
 		},
 		Referenced: func(ref resource.Ref) bool {
 			for _, r := range w.referenced {

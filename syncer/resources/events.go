@@ -38,7 +38,9 @@ func eventUp(v resource.View, p resource.Pair[*corev1.Event]) ([]resource.Op, er
 	if in == nil || v.Now.Sub(lastSeen(in)) > oldEvent {
 		return nil, nil
 	}
-	kind, ok := map[string]string{"Pod": "pods", "Service": "services"}[in.InvolvedObject.Kind]
+	kind, ok := map[string]string{
+		"Pod": "pods", "Service": "services", "PersistentVolumeClaim": "persistentvolumeclaims", "Ingress": "ingresses",
+	}[in.InvolvedObject.Kind]
 	if !ok {
 		return nil, nil
 	}

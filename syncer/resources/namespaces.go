@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +27,10 @@ func Namespaces(agentNamespace string) resource.Kind {
 		Cluster:           true,
 		New:               func() *corev1.Namespace { return &corev1.Namespace{} },
 		KeepWhileDeleting: true,
+		// What selects namespaces by their labels depends on all of them.
+		Stirs: func(old, now *corev1.Namespace) bool {
+			return old == nil || now == nil || !maps.Equal(old.Labels, now.Labels)
+		},
 		// The super cluster enforces the Pod Security level, whatever the syncer lets through.
 		Down: func(v resource.View, _ *corev1.Namespace) (*corev1.Namespace, error) {
 			return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{psa.EnforceLevelLabel: string(v.Tenant.PodSecurity)}}}, nil

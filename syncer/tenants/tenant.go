@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,7 +190,7 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 				Changed: func(old, now resource.Object) { l.Changed(t, k.Name, old, now) },
 				Gone:    func(last resource.Object, seen bool) { l.Gone(t, k.Name, last, seen) },
 			},
-			Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(k), indexOdd: odd(k)},
+			Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(spec.Facts, k), indexOdd: odd(k)},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("watching %s of tenant %s: %w", k.Name, spec.Facts.ID, err)
@@ -208,10 +209,12 @@ func odd(k resource.Kind) cache.IndexFunc {
 	}
 }
 
-func references(k resource.Kind) cache.IndexFunc {
+// references files what is synchronised under what it refers to.
+func references(facts resource.Facts, k resource.Kind) cache.IndexFunc {
+	off := slices.Contains(facts.Disabled, k.Name)
 	return func(in any) ([]string, error) {
 		o, ok := in.(resource.Object)
-		if !ok {
+		if !ok || off {
 			return nil, nil
 		}
 		refs := k.References(o)

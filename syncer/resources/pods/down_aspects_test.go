@@ -82,7 +82,7 @@ func TestRefusals(t *testing.T) {
 		"P05Sysctl": {spec(func(s *corev1.PodSpec) {
 			s.SecurityContext.Sysctls = []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}}
 		}), "PodSecurity", "sysctls"},
-		"P12RuntimeClass": {spec(func(s *corev1.PodSpec) { s.RuntimeClassName = to("kata") }), "Unsupported", "spec.runtimeClassName: runtime classes are not offered"},
+		"P12RuntimeClass": {spec(func(s *corev1.PodSpec) { s.RuntimeClassName = to("kata") }), "Unsupported", "spec.runtimeClassName: neither the runtime class kata nor one with its handler is offered"},
 		"P13NFS":          {volumes(corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "s", Path: "/"}}), "Unsupported", "spec.volumes[0].nfs: volumes of this type are not offered"},
 		"P13GitRepo":      {volumes(corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}, corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{Repository: "r"}}), "Unsupported", "spec.volumes[1].gitRepo"},
 		"P13Empty":        {volumes(corev1.VolumeSource{RBD: &corev1.RBDVolumeSource{}}), "Unsupported", "spec.volumes[0].rbd"},
@@ -102,8 +102,9 @@ func TestRefusals(t *testing.T) {
 			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: to("gpu")}}
 		}), "Unsupported", "spec.resourceClaims: dynamic resource allocation"},
 		"P25SchedulingGroup": {spec(func(s *corev1.PodSpec) { s.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: to("g")} }), "Unsupported", "spec.schedulingGroup"},
-		"NamespaceSelector": {affinity(corev1.PodAffinityTerm{TopologyKey: "zone", NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "b"}}}),
-			"Unsupported", "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].namespaceSelector: selecting namespaces by label is not offered"},
+		"NamespaceSelector": {affinity(corev1.PodAffinityTerm{TopologyKey: "zone", NamespaceSelector: &metav1.LabelSelector{
+			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Fits"}},
+		}}), "Unsupported", "namespaceSelector"},
 		"UnknownFieldPath": {mainContainer(func(c *corev1.Container) {
 			c.Env = []corev1.EnvVar{{Name: "A", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.managedFields"}}}}
 		}), "Unsupported", `spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: the field "metadata.managedFields" is not known here`},

@@ -99,7 +99,7 @@ func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
 // and tells the tenant. What does not exist in the tenant either is the tenant's business.
 func referencesReady(v resource.View, pod *corev1.Pod) error {
 	for _, ref := range references(pod) {
-		if ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil &&
+		if ref.Namespace != "" && ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil &&
 			v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) == nil {
 			return resource.Waiting(retry, "the replica of %s %s", ref.Kind, ref.Name)
 		}
@@ -218,6 +218,9 @@ func references(pod *corev1.Pod) []resource.Ref {
 	add(kindAccounts, pod.Spec.ServiceAccountName)
 	if len(tokens(pod)) > 0 {
 		add(kindTokens, TokenSecret(pod))
+	}
+	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" { // one that is refused may be offered later
+		found[resource.Ref{Kind: kindRuntimeClasses, Name: *class}] = true
 	}
 	for _, secret := range pod.Spec.ImagePullSecrets {
 		add("secrets", secret.Name)

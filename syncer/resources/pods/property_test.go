@@ -260,7 +260,7 @@ func filled(r *rand.Rand, refusals bool) *corev1.Pod {
 	}
 	p := pod()
 	fill(reflect.ValueOf(&p.Spec).Elem())
-	p.Spec.SetHostnameAsFQDN = nil
+	p.Spec.SetHostnameAsFQDN, p.Spec.RuntimeClassName = nil, nil // what is not known is refused
 	return p
 }
 

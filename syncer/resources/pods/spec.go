@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -37,6 +38,9 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 	if src.NodeName != "" {
 		requireNode(dst, src.NodeName)
 	}
+	if err := t.classes(dst, src); err != nil {
+		return err
+	}
 	t.mountTokens(dst, src)
 	if err := t.dns(dst, src); err != nil {
 		return err
@@ -46,6 +50,44 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 		t.waitFor("service account %s/%s", t.pod.Namespace, account)
 	}
 	return nil
+}
+
+const kindRuntimeClasses = "runtimeclasses"
+
+// classes keeps the classes that the super cluster offers. What follows from them its admission fills in.
+func (t *translation) classes(dst, src *corev1.PodSpec) error {
+	if t.view.Offers(resource.PriorityClasses, src.PriorityClassName) {
+		dst.PriorityClassName = src.PriorityClassName
+	}
+	if src.RuntimeClassName == nil || *src.RuntimeClassName == "" {
+		return nil
+	}
+	class, ok := t.runtimeClass(*src.RuntimeClassName)
+	if !ok {
+		return &refusal{path: "runtimeClassName", why: fmt.Sprintf("neither the runtime class %s nor one with its handler is offered here", *src.RuntimeClassName)}
+	}
+	dst.RuntimeClassName = &class
+	return nil
+}
+
+// runtimeClass returns the super cluster's class for the tenant's: that class, or for one of the tenant's own, one that is
+// offered and has the same handler.
+func (t *translation) runtimeClass(name string) (string, bool) {
+	if t.view.Offers(kindRuntimeClasses, name) {
+		return name, true
+	}
+	own, ok := t.view.Get(resource.Tenant, resource.Ref{Kind: kindRuntimeClasses, Name: name}).(*nodev1.RuntimeClass)
+	if !ok || own == nil || !t.view.Enabled(kindRuntimeClasses) {
+		return "", false
+	}
+	found := ""
+	t.view.Each(resource.Super, kindRuntimeClasses, func(o resource.Object) {
+		class, ok := o.(*nodev1.RuntimeClass)
+		if ok && class.Handler == own.Handler && resource.Offered(kindRuntimeClasses, class) && (found == "" || class.Name < found) {
+			found = class.Name
+		}
+	})
+	return found, found != ""
 }
 
 // longestHostname is the longest name that the kubelet sets without cutting it.
@@ -142,11 +184,12 @@ func finishAffinityTerm(t *translation, dst, src *corev1.PodAffinityTerm) error 
 	for _, namespace := range src.Namespaces {
 		dst.Namespaces = append(dst.Namespaces, names.SuperNamespace(t.view.Tenant.ID, namespace))
 	}
-	if selector := src.NamespaceSelector; selector != nil {
-		if len(selector.MatchLabels) > 0 || len(selector.MatchExpressions) > 0 {
-			return &refusal{path: "namespaceSelector", why: "selecting namespaces by label is not offered; list them in namespaces, or select all with {}"}
+	if src.NamespaceSelector != nil {
+		selector, err := t.view.SelectNamespaces(src.NamespaceSelector)
+		if err != nil {
+			return err
 		}
-		dst.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{names.LabelTenant: string(t.view.Tenant.ID)}}
+		dst.NamespaceSelector = selector
 	}
 	dst.MatchLabelKeys = unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn)
 	dst.MismatchLabelKeys = unmerged(src.MismatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpNotIn)

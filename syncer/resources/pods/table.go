@@ -15,7 +15,7 @@ const (
 	whyVolumeType  = "volumes of this type are not offered; use configMap, secret, emptyDir, projected, downwardAPI, persistentVolumeClaim, ephemeral or image"
 	whyClaims      = "dynamic resource allocation is not offered"
 	whyNodeStatus  = "as the node reports it"
-	whyPriority    = "priorities of the tenant say nothing about other tenants' pods"
+	whyPriority    = "only of a class that the super cluster offers: priorities of the tenant's own say nothing about other tenants' pods"
 	whyMergedKeys  = "keys that the tenant's API server already merged into the label selector are left out, they would be refused as duplicates"
 	whyClaimStatus = "names objects that only exist in the super cluster"
 )
@@ -48,11 +48,12 @@ func specTable() []rules {
 			set("false: tokens of the super cluster are never mounted", "AutomountServiceAccountToken"),
 			drop("the API server fills it from serviceAccountName", "DeprecatedServiceAccount"),
 			drop("pods are scheduled by the default scheduler of the super cluster", "SchedulerName"),
-			drop(whyPriority, "PriorityClassName", "Priority", "PreemptionPolicy"),
+			mapped(whyPriority, "PriorityClassName"),
+			drop("follow from the priority class of the super cluster", "Priority", "PreemptionPolicy"),
 			drop("follows from the runtime class of the super cluster", "Overhead"),
 			drop("the pod is not replicated before the last gate is removed", "SchedulingGates"),
 			privilege(whyBaseline, "HostNetwork", "HostPID", "HostIPC"),
-			refused("runtime classes are not offered", "RuntimeClassName"),
+			mapped("an offered class, or one with the handler of the tenant's own; without one the pod is refused", "RuntimeClassName"),
 			refused(whyClaims, "ResourceClaims"),
 			refused("scheduling in groups is not offered", "SchedulingGroup"),
 		),
@@ -155,7 +156,7 @@ func specTable() []rules {
 			pass("pods have the same labels on both sides", "LabelSelector"),
 			pass("nodes have the same names and labels on both sides", "TopologyKey"),
 			mapped("become super namespaces of the tenant", "Namespaces"),
-			mapped("all namespaces means all of the tenant; other selectors are refused, because super namespaces do not have the tenant's labels", "NamespaceSelector"),
+			mapped("becomes the names of the super namespaces that it selects in the tenant when the pod is created; later changes of labels have no effect on it", "NamespaceSelector"),
 			mapped(whyMergedKeys, "MatchLabelKeys", "MismatchLabelKeys")),
 		decidedBy(finishSpread,
 			pass("pods have the same labels on both sides", "LabelSelector"),

@@ -77,6 +77,13 @@ func (w *world) view() resource.View {
 			}
 			return nil
 		},
+		Each: func(side resource.Side, kind string, f func(resource.Object)) {
+			for ref, o := range w.caches[side] {
+				if ref.Kind == kind {
+					f(o)
+				}
+			}
+		},
 		Referenced:  func(resource.Ref) bool { return true },
 		NodeAddress: func(string) bool { return false },
 	}
