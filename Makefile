@@ -77,11 +77,19 @@ third-party: $(THIRD_PARTY:%=$(BIN)/.%)
 
 # Without the linker flags components would call themselves v0.0.0-master.
 kubernetes-flag = -X k8s.io/component-base/version.$(1)
+kubernetes-flags = -s -w $(call kubernetes-flag,gitVersion=$*) $(call kubernetes-flag,gitTreeState=clean) \
+	$(call kubernetes-flag,gitMajor=$(word 1,$(subst ., ,$(*:v%=%)))) $(call kubernetes-flag,gitMinor=$(word 2,$(subst ., ,$*)))
 $(BIN)/.kubernetes-%:
 	@echo "Building Kubernetes $* (some minutes the first time)"
-	@go build -trimpath -o $(BIN)/ -ldflags "-s -w $(call kubernetes-flag,gitVersion=$*) $(call kubernetes-flag,gitTreeState=clean) \
-		$(call kubernetes-flag,gitMajor=$(word 1,$(subst ., ,$(*:v%=%)))) $(call kubernetes-flag,gitMinor=$(word 2,$(subst ., ,$*)))" \
+	@go build -trimpath -o $(BIN)/ -ldflags "$(kubernetes-flags)" \
 		$(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+	@touch $@
+
+# The suite needs modules that Kubernetes itself does not, so it has a module of its own.
+$(BIN)/.e2e-suite-%: test/conformance/suite/go.mod
+	@echo "Building the end-to-end suite of Kubernetes $* (some minutes the first time)"
+	@go test -C test/conformance/suite -c -trimpath -o $(BIN)/e2e.test -ldflags "$(kubernetes-flags)" k8s.io/kubernetes/test/e2e
+	@go build -C test/conformance/suite -trimpath -o $(BIN)/ginkgo -ldflags "-s -w" github.com/onsi/ginkgo/v2/ginkgo
 	@touch $@
 
 # The server's module has replace directives, so it cannot be installed by version.
@@ -168,6 +176,15 @@ e2e: up ## End-to-end tests on the local super cluster
 .PHONY: bench
 bench: up ## Measure, and write the figures into docs/performance.md
 	@go run ./test/bench -write
+
+.PHONY: conformance-suite
+conformance-suite: $(BIN)/.e2e-suite-$(KUBERNETES_VERSION)
+
+# A cluster of its own, unless one is named.
+.PHONY: conformance
+conformance: export CLUSTER := $(if $(filter file,$(origin CLUSTER)),conform,$(CLUSTER))
+conformance: packages build images conformance-images conformance-suite ## Kubernetes' conformance tests, on the bare cluster and in two tenants at once (RUNS, FOCUS, SKIP, PROCS)
+	@hack/conformance
 
 .PHONY: lint
 lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION) ## Lint Go code and the chart

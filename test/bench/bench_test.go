@@ -3,8 +3,6 @@ package main
 import (
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestMedian(t *testing.T) {
@@ -21,21 +19,6 @@ func TestMedian(t *testing.T) {
 				t.Errorf("got %d, want %d", got, tc.want)
 			}
 		})
-	}
-}
-
-func TestReplaceKeepsTheRestOfTheDocument(t *testing.T) {
-	got, err := replace("# Title\n"+begin+"\nold\n"+end+"\nrest\n", "new\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff("# Title\n"+begin+"\nnew\n"+end+"\nrest\n", got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	for _, text := range []string{"", begin + "\n", end} {
-		if _, err := replace(text, "new\n"); err == nil {
-			t.Errorf("a table was put into %q", text)
-		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/command"
+	"github.com/virtualcluster-io/virtualcluster/test/document"
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return update(filepath.Join(root, "docs", "performance.md"), report)
+	return table().Update(filepath.Join(root, "docs", "performance.md"), report)
 }
 
 // measure measures everything and returns the table.
@@ -58,7 +59,7 @@ func measure(ctx context.Context, o options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	machine, err := describeMachine()
+	machine, err := document.Machine()
 	if err != nil {
 		return "", err
 	}

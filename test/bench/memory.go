@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,32 +21,6 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 )
-
-// describeMachine names the machine that figures are of.
-func describeMachine() (string, error) {
-	var uname unix.Utsname
-	if err := unix.Uname(&uname); err != nil {
-		return "", fmt.Errorf("asking for the kernel: %w", err)
-	}
-	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "", fmt.Errorf("reading the processor: %w", err)
-	}
-	model := "unknown processor"
-	for line := range strings.Lines(string(cpuinfo)) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
-			model = strings.TrimSpace(value)
-			break
-		}
-	}
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return "", fmt.Errorf("asking for the memory: %w", err)
-	}
-	gib := float64(info.Totalram) * float64(info.Unit) / (1 << 30)
-	return fmt.Sprintf("%d cores (%s), %.0f GiB, Linux %s %s", runtime.NumCPU(), model, gib,
-		unix.ByteSliceToString(uname.Release[:]), unix.ByteSliceToString(uname.Machine[:])), nil
-}
 
 // usage is the memory of one container: what is resident, and the part of it that no file backs.
 type usage struct{ resident, anonymous int64 }

@@ -2,17 +2,20 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/virtualcluster-io/virtualcluster/test/document"
 )
 
-// Between these two lines of a document stands the table.
-const (
-	begin = "<!-- begin of the table that `make bench` writes -->"
-	end   = "<!-- end of the table -->"
-)
+// table stands in docs/performance.md.
+func table() document.Part {
+	return document.Part{
+		Begin: "<!-- begin of the table that `make bench` writes -->",
+		End:   "<!-- end of the table -->",
+	}
+}
 
 // row is one figure.
 type row struct {
@@ -28,34 +31,6 @@ func render(machine string, when time.Time, rows []row) string {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", r.what, r.figure, r.detail)
 	}
 	return b.String()
-}
-
-// update replaces the table in a document.
-func update(path, table string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("reading the document: %w", err)
-	}
-	updated, err := replace(string(text), table)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := os.WriteFile(path, []byte(updated), 0o644); err != nil {
-		return fmt.Errorf("writing the document: %w", err)
-	}
-	return nil
-}
-
-func replace(text, table string) (string, error) {
-	before, rest, ok := strings.Cut(text, begin+"\n")
-	if !ok {
-		return "", fmt.Errorf("no line %q", begin)
-	}
-	_, after, ok := strings.Cut(rest, end)
-	if !ok {
-		return "", fmt.Errorf("no line %q", end)
-	}
-	return before + begin + "\n" + table + end + after, nil
 }
 
 // summary gives median, fastest and slowest of some durations.

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
+)
+
+// runner does the runs that the options ask for.
+type runner struct {
+	options
+	suite suite
+	bin   string
+	// expected are the names of the tests of each phase.
+	expected map[string][]string
+}
+
+// target is a cluster to run in.
+type target struct {
+	name, kubeconfig string
+}
+
+func (r runner) all(ctx context.Context) error {
+	if slices.Contains(r.runs, runBare) {
+		t := target{bare, r.kubeconfig}
+		for _, e := range []execution{r.execution(t, parallelPhase(), r.processes*len(r.tenants)), r.execution(t, serialPhase(), 1)} {
+			if err := r.together(ctx, []execution{e}); err != nil {
+				return err
+			}
+		}
+	}
+	if !slices.Contains(r.runs, runTenants) && !slices.Contains(r.runs, runSerial) {
+		return nil
+	}
+	tenants, err := r.prepareTenants(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(r.runs, runTenants) {
+		var group []execution
+		for _, t := range tenants {
+			group = append(group, r.execution(t, parallelPhase(), r.processes))
+		}
+		if err := r.together(ctx, group); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(r.runs, runSerial) {
+		var group []execution
+		for _, t := range tenants {
+			group = append(group, r.execution(t, serialPhase(), 1))
+		}
+		groups := [][]execution{group}
+		if !r.serialTogether {
+			groups = slices.Collect(slices.Chunk(group, 1))
+		}
+		for _, g := range groups {
+			if err := r.together(ctx, g); err != nil {
+				return err
+			}
+		}
+	}
+	if r.again {
+		return r.repeat(ctx, tenants)
+	}
+	return nil
+}
+
+func (r runner) execution(t target, p phase, processes int) execution {
+	return execution{
+		target: t.name, phase: p, kubeconfig: t.kubeconfig, processes: processes,
+		dir: filepath.Join(r.dir, t.name+"-"+p.name), expected: r.expected[p.name],
+	}
+}
+
+// together runs some executions at the same time.
+func (r runner) together(ctx context.Context, group []execution) error {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(r.timeout)
+	}
+	var g errgroup.Group // without a common context: one that fails does not stop the others
+	for _, e := range group {
+		e.deadline = deadline
+		g.Go(func() error {
+			return r.suite.run(ctx, e)
+		})
+	}
+	return g.Wait()
+}
+
+// repeat runs what failed in tenants once more.
+func (r runner) repeat(ctx context.Context, tenants []target) error {
+	all, err := load(r.dir)
+	if err != nil {
+		return err
+	}
+	for _, t := range tenants {
+		only := r
+		only.suite.focus, only.suite.skip = nil, nil
+		e := r.execution(t, phase{again, "Conformance"}, 1)
+		for _, f := range findings(all) {
+			if f.outcomes[t.name] == fail {
+				e.expected = append(e.expected, f.name)
+				only.suite.focus = append(only.suite.focus, regexp.QuoteMeta(f.name)+"$")
+			}
+		}
+		if len(e.expected) == 0 {
+			continue
+		}
+		if err := only.together(ctx, []execution{e}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareTenants writes the tenants' kubeconfigs and sets what their pods are allowed.
+func (r runner) prepareTenants(ctx context.Context) ([]target, error) {
+	cluster := &local.Cluster{Dir: filepath.Dir(r.bin)}
+	var err error
+	if cluster.Super, err = cluster.Open("super", r.kubeconfig); err != nil {
+		return nil, fmt.Errorf("opening the super cluster: %w", err)
+	}
+	if err := os.MkdirAll(r.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of the results: %w", err)
+	}
+	var targets []target
+	for _, ref := range r.tenants {
+		namespace, name, ok := strings.Cut(ref, "/")
+		if !ok {
+			return nil, fmt.Errorf("tenant %q: want namespace/name", ref)
+		}
+		vc, err := cluster.VirtualCluster(ctx, namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		tenant, err := cluster.Tenant(ctx, vc, r.dir)
+		if err != nil {
+			return nil, err
+		}
+		value := "null"
+		if r.privileged {
+			value = `"privileged"`
+		}
+		patch := fmt.Sprintf(`{"metadata":{"labels":{%q:%s}}}`, names.LabelPodSecurity, value)
+		if _, err := cluster.Super.Client.CoreV1().Namespaces().Patch(ctx, vc.Status.ClusterNamespace, types.MergePatchType,
+			[]byte(patch), metav1.PatchOptions{}); err != nil {
+			return nil, fmt.Errorf("setting the Pod Security level of %s: %w", ref, err)
+		}
+		targets = append(targets, target{name, tenant.Kubeconfig})
+	}
+	return targets, nil
+}
