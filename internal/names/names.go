@@ -57,6 +57,8 @@ const (
 	AnnotationPod = Prefix + "pod"
 	// AnnotationTokenExpiry, on a token Secret, is the RFC 3339 time of the earliest expiry in it.
 	AnnotationTokenExpiry = Prefix + "token-expiry"
+	// AnnotationPlacement, on a super pod, is a digest of what the tenant's own changes to its virtual nodes allow the pod.
+	AnnotationPlacement = Prefix + "placement"
 	// AnnotationReaddress, on a tenant Service, is the JSON of the spec it gets back once its old cluster IP is released.
 	AnnotationReaddress = Prefix + "readdress"
 	// AnnotationReleaseBrake, on a VirtualCluster, lets deletions pass again after a mass disappearance had stopped them.

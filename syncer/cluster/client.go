@@ -120,8 +120,13 @@ func (c *Client) Do(ctx context.Context, op resource.Op) error {
 		}).Do(ctx).Error()
 	case resource.Delete:
 		uid := o.GetUID()
+		preconditions := &metav1.Preconditions{UID: &uid}
+		if op.Exact {
+			version := o.GetResourceVersion()
+			preconditions.ResourceVersion = &version
+		}
 		return r.Delete().NamespaceIfScoped(namespace, namespaced).Resource(plural).Name(name).Body(&metav1.DeleteOptions{
-			Preconditions:      &metav1.Preconditions{UID: &uid},
+			Preconditions:      preconditions,
 			GracePeriodSeconds: op.Grace,
 		}).Do(ctx).Error()
 	default:

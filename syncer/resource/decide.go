@@ -121,6 +121,11 @@ func (r *Resource[T]) create(v View, side Side, origin, want T) ([]Op, error) {
 			return nil, err
 		}
 	}
+	if r.Notes != nil {
+		annotations := want.GetAnnotations()
+		maps.Copy(annotations, r.Notes(v, origin))
+		want.SetAnnotations(annotations)
+	}
 	return append(ops, Op{Side: side, Verb: Create, Object: want, Why: Missing}), nil
 }
 

@@ -92,8 +92,8 @@ type View struct {
 	Get func(side Side, ref Ref) Object
 	// Each calls f for every object of a kind whose objects lie in no namespace.
 	Each func(side Side, kind string, f func(Object))
-	// Odd says whether any tenant object of the kind is odd.
-	Odd func(kind string) bool
+	// Odd calls f for every tenant object of the kind that is odd.
+	Odd func(kind string, f func(Object))
 	// Referenced says whether any synced object of the tenant refers to the object.
 	Referenced func(ref Ref) bool
 	// TenantNamespace returns the tenant's name of a super namespace, false if it is not one of the tenant's.
@@ -150,6 +150,8 @@ type Op struct {
 	Object Object
 	// Patch is the body of a patch. It carries the UID of Object, so that it can never hit a successor.
 	Patch []byte
+	// Exact, on a Delete, means that it happens to the very version of Object or not at all.
+	Exact bool
 	// Grace is the grace period of a Delete in seconds, nil for the object's own.
 	Grace *int64
 	// Absent, on a Delete, means that it happens because the counterpart is absent from a cache; the executor confirms
@@ -230,6 +232,8 @@ type Resource[T Object] struct {
 	Down func(View, T) (T, error)
 	// Prepare returns what must be carried out before the replica is created; nil means nothing.
 	Prepare func(View, T) ([]Op, error)
+	// Notes returns annotations of ours, besides the marks of ownership, that a new replica gets. They stay as they are.
+	Notes func(View, T) map[string]string
 	// Merge sets what we own in an existing replica to what Down returned; labels and annotations follow after it. Nothing
 	// is to be done when that changes nothing. Nil means that replicas are never changed.
 	Merge func(existing, want T)

@@ -121,10 +121,11 @@ func (t *Tenant) Referenced(ref resource.Ref) bool {
 	return false
 }
 
-// Odd says whether any object of the kind is odd, see resource.Resource.
-func (t *Tenant) Odd(kind string) bool {
-	c := t.caches[kind]
-	return c != nil && c.Has(indexOdd, indexOdd)
+// Odd calls f for every object of the kind that is odd, see resource.Resource.
+func (t *Tenant) Odd(kind string, f func(resource.Object)) {
+	if c := t.Cache(kind); c != nil {
+		c.By(indexOdd, indexOdd, f)
+	}
 }
 
 // Referrers calls f for every object in the caches that refers to ref.

@@ -751,7 +751,7 @@ func TestReferences(t *testing.T) {
 	}))
 	want := []resource.Ref{
 		ref("configmaps", "from"), ref("configmaps", "key"), ref("configmaps", "kube-root-ca.crt"), ref("configmaps", "volume"),
-		ref("secrets", "from"), ref("secrets", "key"), ref("secrets", "projected"), ref("secrets", "pull"), ref("secrets", "volume"),
+		{Kind: kindNodes}, ref("secrets", "from"), ref("secrets", "key"), ref("secrets", "projected"), ref("secrets", "pull"), ref("secrets", "volume"),
 		ref("serviceaccounts", "robot"), ref("tokens", TokenSecret(pod())),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -45,6 +45,7 @@ func describe() resource.Resource[*corev1.Pod] {
 		Trim:       trim,
 		Down:       k.down,
 		Prepare:    mint,
+		Notes:      notes,
 		Merge:      merge,
 		Up:         k.up,
 		References: references,
@@ -214,6 +215,9 @@ func references(pod *corev1.Pod) []resource.Ref {
 		if name != "" {
 			found[resource.Ref{Kind: kind, Namespace: pod.Namespace, Name: name}] = true
 		}
+	}
+	if pod.Spec.NodeName == "" && !terminal(pod) {
+		found[resource.Ref{Kind: kindNodes}] = true
 	}
 	add(kindAccounts, pod.Spec.ServiceAccountName)
 	if len(tokens(pod)) > 0 {

@@ -35,8 +35,8 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 		return within("tolerations", err)
 	}
 	dst.Tolerations = tolerations(dst.Tolerations)
-	if src.NodeName != "" {
-		requireNode(dst, src.NodeName)
+	if err := t.placeSpec(dst, src); err != nil {
+		return err
 	}
 	if err := t.classes(dst, src); err != nil {
 		return err
@@ -155,28 +155,6 @@ func tolerations(in []corev1.Toleration) []corev1.Toleration {
 		}
 	}
 	return out
-}
-
-// requireNode lets the pod run on one node only, whatever else it asks for.
-func requireNode(spec *corev1.PodSpec, node string) {
-	only := corev1.NodeSelectorRequirement{Key: metav1.ObjectNameField, Operator: corev1.NodeSelectorOpIn, Values: []string{node}}
-	if spec.Affinity == nil {
-		spec.Affinity = &corev1.Affinity{}
-	}
-	if spec.Affinity.NodeAffinity == nil {
-		spec.Affinity.NodeAffinity = &corev1.NodeAffinity{}
-	}
-	required := &spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
-	if *required == nil {
-		*required = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{only}}}}
-		return
-	}
-	for i := range (*required).NodeSelectorTerms {
-		term := &(*required).NodeSelectorTerms[i]
-		if len(term.MatchExpressions) > 0 || len(term.MatchFields) > 0 { // an empty term matches no node, and must not begin to
-			term.MatchFields = append(term.MatchFields, only)
-		}
-	}
 }
 
 // finishAffinityTerm keeps the scope of a term inside the tenant.

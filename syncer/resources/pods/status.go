@@ -36,7 +36,9 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 		}
 	}
 	for _, c := range t.pod.Status.Conditions {
-		if !fromNode(c.Type) {
+		// Whoever disrupts a pod says so before: the super cluster does of its own disruptions, the tenant of its own.
+		own := c.Type == corev1.DisruptionTarget && !slices.ContainsFunc(dst.Conditions, func(d corev1.PodCondition) bool { return d.Type == c.Type })
+		if !fromNode(c.Type) || own {
 			dst.Conditions = append(dst.Conditions, c)
 		}
 	}

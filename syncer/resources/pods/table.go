@@ -17,6 +17,7 @@ const (
 	whyNodeStatus  = "as the node reports it"
 	whyPriority    = "only of a class that the super cluster offers: priorities of the tenant's own say nothing about other tenants' pods"
 	whyMergedKeys  = "keys that the tenant's API server already merged into the label selector are left out, they would be refused as duplicates"
+	whyNodes       = "nodes have the same names and labels on both sides; where labels of the tenant's own matter, names of nodes take its place"
 	whyClaimStatus = "names objects that only exist in the super cluster"
 )
 
@@ -38,7 +39,7 @@ func specTable() []rules {
 			pass(whyNested, "Volumes", "InitContainers", "Containers", "SecurityContext", "Affinity", "TopologySpreadConstraints", "Resources", "HostAliases", "ReadinessGates", "OS"),
 			pass(whyPlain, "RestartPolicy", "TerminationGracePeriodSeconds", "ActiveDeadlineSeconds", "ShareProcessNamespace", "Hostname", "Subdomain", "EnableServiceLinks"),
 			pass(whyNames, "ServiceAccountName", "ImagePullSecrets"),
-			pass("nodes have the same names and labels on both sides", "NodeSelector"),
+			pass(whyNodes, "NodeSelector"),
 			mapped("added through the ephemeralcontainers subresource once the pod exists", "EphemeralContainers"),
 			mapped("ClusterFirst means the tenant's DNS, with the search path of the tenant's namespace", "DNSPolicy", "DNSConfig"),
 			mapped("a node chosen in advance becomes a required node affinity, so that the scheduler has its say", "NodeName"),
@@ -144,7 +145,7 @@ func specTable() []rules {
 		decided[corev1.Affinity](pass(whyNested, "NodeAffinity", "PodAffinity", "PodAntiAffinity")),
 		decided[corev1.NodeAffinity](pass(whyNested, "RequiredDuringSchedulingIgnoredDuringExecution", "PreferredDuringSchedulingIgnoredDuringExecution")),
 		decided[corev1.NodeSelector](pass(whyMember, "NodeSelectorTerms")),
-		decided[corev1.NodeSelectorTerm](pass("nodes have the same names and labels on both sides", "MatchExpressions", "MatchFields")),
+		decided[corev1.NodeSelectorTerm](pass(whyNodes, "MatchExpressions", "MatchFields")),
 		decided[corev1.NodeSelectorRequirement](pass(whyMember, "Key", "Operator", "Values")),
 		decided[corev1.PreferredSchedulingTerm](pass(whyMember, "Weight", "Preference")),
 		decided[corev1.PodAffinity](pass(whyNested, "RequiredDuringSchedulingIgnoredDuringExecution", "PreferredDuringSchedulingIgnoredDuringExecution")),

@@ -19,7 +19,10 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	case tenant == nil || static(tenant):
 		return nil, nil
 	case super == nil:
-		return gone(tenant)
+		if ops, err := gone(tenant); len(ops) > 0 || err != nil {
+			return ops, err
+		}
+		return unplaced(v, tenant)
 	case super.Labels[names.LabelTenant] != string(v.Tenant.ID): // somebody else's stands there
 		if tenant.DeletionTimestamp != nil {
 			return gone(tenant)
@@ -28,7 +31,11 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	case super.Annotations[names.AnnotationUID] != string(tenant.UID):
 		return nil, nil // a predecessor's, which goes first
 	case tenant.Spec.NodeName != "" && super.Spec.NodeName != "" && tenant.Spec.NodeName != super.Spec.NodeName:
-		return misplaced(super), nil
+		return discard(super), nil // it is made again with the node that the tenant chose as a requirement
+	case outdated(v, tenant, super):
+		return withdraw(super), nil
+	case terminal(tenant) && !terminal(super) && tenant.DeletionTimestamp == nil:
+		return discard(super), nil // somebody in the tenant ended it
 	}
 	var ops []resource.Op
 	if tenant.Spec.NodeName == "" && super.Spec.NodeName != "" && tenant.DeletionTimestamp == nil {
@@ -77,9 +84,8 @@ func gone(tenant *corev1.Pod) ([]resource.Op, error) {
 	return append(end, remove), err
 }
 
-// misplaced removes a super pod that runs on another node than the tenant bound the pod to; it is made again with that
-// node as a requirement.
-func misplaced(super *corev1.Pod) []resource.Op {
+// discard removes a super pod that does not do what the tenant's pod does.
+func discard(super *corev1.Pod) []resource.Op {
 	if super.DeletionTimestamp != nil {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
 )
 
 const (
@@ -77,15 +78,24 @@ func (w *world) view() resource.View {
 			}
 			return nil
 		},
-		Each: func(side resource.Side, kind string, f func(resource.Object)) {
-			for ref, o := range w.caches[side] {
-				if ref.Kind == kind {
+		Each: func(side resource.Side, kind string, f func(resource.Object)) { w.each(side, kind, f) },
+		Odd: func(kind string, f func(resource.Object)) {
+			w.each(resource.Tenant, kind, func(o resource.Object) {
+				if nodes.Kind().Odd(o) {
 					f(o)
 				}
-			}
+			})
 		},
 		Referenced:  func(resource.Ref) bool { return true },
 		NodeAddress: func(string) bool { return false },
+	}
+}
+
+func (w *world) each(side resource.Side, kind string, f func(resource.Object)) {
+	for ref, o := range w.caches[side] {
+		if ref.Kind == kind {
+			f(o)
+		}
 	}
 }
 
