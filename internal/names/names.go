@@ -44,6 +44,8 @@ const (
 	AnnotationVirtualCluster = Prefix + "virtualcluster"
 	// AnnotationVirtualClusterUID, on namespaces of the super cluster, is the UID of the VirtualCluster.
 	AnnotationVirtualClusterUID = Prefix + "virtualcluster-uid"
+	// AnnotationGeneration, on a replica of a custom resource, is the generation of the object it was made from.
+	AnnotationGeneration = Prefix + "generation"
 	// AnnotationKeys, on a super object, lists the label and annotation keys that were copied from the tenant object, so
 	// that they can be removed again without touching those of others.
 	AnnotationKeys = Prefix + "keys"

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -72,6 +72,9 @@ func (c *Cache) Run(ctx context.Context) { c.controller.RunWithContext(ctx) }
 
 // Synced says whether the cache has been filled once.
 func (c *Cache) Synced() bool { return c.controller.HasSynced() }
+
+// Filled returns a channel that is closed once the cache has been filled.
+func (c *Cache) Filled() <-chan struct{} { return c.controller.HasSyncedChecker().Done() }
 
 // Get returns the object, nil when it is not there.
 func (c *Cache) Get(namespace, name string) resource.Object {
@@ -140,12 +143,13 @@ func (h Handler) informer() cache.ResourceEventHandler {
 
 // listerWatcher lists and watches the kind on the server side of the selector.
 func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
-	r, err := c.rest(o.Kind.GVK)
+	if o.Kind.Plural != "" {
+		c.learn(o.Kind.GVK, o.Kind.Plural)
+	}
+	r, plural, err := c.forObject(o.Kind.New())
 	if err != nil {
 		return nil, err
 	}
-	listKind := o.Kind.GVK.GroupVersion().WithKind(o.Kind.GVK.Kind + "List")
-	plural, _ := apimeta.UnsafeGuessKindToResource(o.Kind.GVK)
 	limit := func(opts *metav1.ListOptions) {
 		opts.LabelSelector, opts.FieldSelector = o.Selector.Labels, o.Selector.Fields
 	}
@@ -158,20 +162,35 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := scheme.Scheme.New(listKind)
+			list, err := newList(o.Kind)
 			if err != nil {
-				return nil, fmt.Errorf("creating a list of %s: %w", o.Kind.Name, err)
+				return nil, err
 			}
 			ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
 			defer cancel()
-			err = r.Get().Resource(plural.Resource).VersionedParams(&opts, scheme.ParameterCodec).Do(ctx).Into(list)
+			err = r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx).Into(list)
 			return list, failed(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			limit(&opts)
 			opts.Watch = true
-			w, err := r.Get().Resource(plural.Resource).VersionedParams(&opts, scheme.ParameterCodec).Watch(ctx)
+			w, err := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
 			return w, failed(err)
 		},
 	}, nil
+}
+
+// newList returns an empty list of a kind.
+func newList(k resource.Kind) (runtime.Object, error) {
+	gvk := k.GVK.GroupVersion().WithKind(k.GVK.Kind + "List")
+	if isUnstructured(k.New()) {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(gvk)
+		return list, nil
+	}
+	list, err := scheme.Scheme.New(gvk)
+	if err != nil {
+		return nil, fmt.Errorf("creating a list of %s: %w", k.Name, err)
+	}
+	return list, nil
 }

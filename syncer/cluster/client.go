@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,7 +34,14 @@ type Client struct {
 	timeout time.Duration
 
 	mu      sync.Mutex
-	clients map[schema.GroupVersion]rest.Interface // guarded by mu, never held over I/O
+	clients map[clientKey]rest.Interface       // guarded by mu, never held over I/O
+	plurals map[schema.GroupVersionKind]string // guarded by mu: of kinds whose plural cannot be guessed
+}
+
+// clientKey tells REST clients apart: custom resources are neither typed nor in protobuf.
+type clientKey struct {
+	schema.GroupVersion
+	custom bool
 }
 
 // NewClient returns a Client. Client-side rate limits are switched off: fairness is the engine's, and the server's
@@ -52,24 +60,26 @@ func NewClient(config *rest.Config, timeout time.Duration) (*Client, error) {
 	return &Client{
 		config: config, http: h, timeout: timeout,
 		codecs:  serializer.NewCodecFactory(scheme.Scheme),
-		clients: map[schema.GroupVersion]rest.Interface{},
+		clients: map[clientKey]rest.Interface{},
+		plurals: map[schema.GroupVersionKind]string{},
 	}, nil
 }
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-func (c *Client) rest(gvk schema.GroupVersionKind) (rest.Interface, error) {
+func (c *Client) rest(gvk schema.GroupVersionKind, custom bool) (rest.Interface, error) {
+	key := clientKey{gvk.GroupVersion(), custom}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r, ok := c.clients[gvk.GroupVersion()]; ok {
+	if r, ok := c.clients[key]; ok {
 		return r, nil
 	}
-	r, err := apiutil.RESTClientForGVK(gvk, false, false, c.config, c.codecs, c.http)
+	r, err := apiutil.RESTClientForGVK(gvk, false, custom, c.config, c.codecs, c.http)
 	if err != nil {
 		return nil, fmt.Errorf("creating a client for %s: %w", gvk.GroupVersion(), err)
 	}
-	c.clients[gvk.GroupVersion()] = r
+	c.clients[key] = r
 	return r, nil
 }
 
@@ -95,9 +105,14 @@ func (c *Client) Do(ctx context.Context, op resource.Op) error {
 	defer cancel()
 	namespace, name := o.GetNamespace(), o.GetName()
 	namespaced := namespace != ""
+	patchType := types.StrategicMergePatchType
+	if isUnstructured(o) {
+		patchType = types.MergePatchType
+	}
 	patch := func(subresource ...string) error {
-		return r.Patch(types.StrategicMergePatchType).NamespaceIfScoped(namespace, namespaced).Resource(plural).Name(name).
-			SubResource(subresource...).VersionedParams(&metav1.PatchOptions{FieldManager: names.Syncer}, scheme.ParameterCodec).
+		return r.Patch(patchType).NamespaceIfScoped(namespace, namespaced).Resource(plural).Name(name).
+			SubResource(subresource...).
+			SpecificallyVersionedParams(&metav1.PatchOptions{FieldManager: names.Syncer}, scheme.ParameterCodec, parametersVersion()).
 			Body(op.Patch).Do(ctx).Error()
 	}
 	switch op.Verb {
@@ -136,12 +151,13 @@ func (c *Client) Do(ctx context.Context, op resource.Op) error {
 
 func (c *Client) create(ctx context.Context, r rest.Interface, plural string, o resource.Object) error {
 	return r.Post().NamespaceIfScoped(o.GetNamespace(), o.GetNamespace() != "").Resource(plural).
-		VersionedParams(&metav1.CreateOptions{FieldManager: names.Syncer}, scheme.ParameterCodec).Body(o).Do(ctx).Error()
+		SpecificallyVersionedParams(&metav1.CreateOptions{FieldManager: names.Syncer}, scheme.ParameterCodec, parametersVersion()).
+		Body(o).Do(ctx).Error()
 }
 
 // Token requests one service account token, bound to its pod.
 func (c *Client) Token(ctx context.Context, t resource.Token) (*authenticationv1.TokenRequestStatus, error) {
-	r, err := c.rest(corev1.SchemeGroupVersion.WithKind("ServiceAccount"))
+	r, err := c.rest(corev1.SchemeGroupVersion.WithKind("ServiceAccount"), false)
 	if err != nil {
 		return nil, err
 	}
@@ -162,16 +178,39 @@ func (c *Client) Token(ctx context.Context, t resource.Token) (*authenticationv1
 	return &request.Status, nil
 }
 
-// forObject returns the client and the plural resource name of an object of a built-in kind.
+// learn notes the plural resource name of a kind.
+func (c *Client) learn(gvk schema.GroupVersionKind, plural string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.plurals[gvk] = plural
+}
+
+// forObject returns the client and the plural resource name of an object.
 func (c *Client) forObject(o resource.Object) (rest.Interface, string, error) {
 	gvk, err := apiutil.GVKForObject(o, scheme.Scheme)
 	if err != nil {
 		return nil, "", fmt.Errorf("finding the kind of %T: %w", o, err)
 	}
-	r, err := c.rest(gvk)
+	r, err := c.rest(gvk, isUnstructured(o))
 	if err != nil {
 		return nil, "", err
 	}
-	plural, _ := apimeta.UnsafeGuessKindToResource(gvk)
-	return r, plural.Resource, nil
+	c.mu.Lock()
+	plural, known := c.plurals[gvk]
+	c.mu.Unlock()
+	if !known {
+		guess, _ := apimeta.UnsafeGuessKindToResource(gvk)
+		plural = guess.Resource
+	}
+	return r, plural, nil
 }
+
+// isUnstructured says whether an object is one of a custom resource.
+func isUnstructured(o runtime.Object) bool {
+	_, ok := o.(runtime.Unstructured)
+	return ok
+}
+
+// parametersVersion is the version whose names of URL parameters are used. They are the same for every group; the scheme
+// knows them for built-in ones only.
+func parametersVersion() schema.GroupVersion { return corev1.SchemeGroupVersion }

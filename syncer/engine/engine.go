@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -41,6 +42,8 @@ type Options struct {
 	Brake BrakeOptions
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
+	// Offered is told when an offered kind may have made progress with a tenant. It must not block.
+	Offered func(kind string)
 	// Moved is told when the connection to a tenant changes its state. It must not block.
 	Moved func(id names.TenantID, state tenants.State, message string)
 }
@@ -60,6 +63,9 @@ func (o *Options) complete() error {
 	if o.Workers <= 0 {
 		o.Workers = 4
 	}
+	if o.Offered == nil {
+		o.Offered = func(string) {}
+	}
 	if o.Moved == nil {
 		o.Moved = func(names.TenantID, tenants.State, string) {}
 	}
@@ -70,12 +76,18 @@ func (o *Options) complete() error {
 type Engine struct {
 	options  Options
 	roster   atomic.Pointer[map[string]*worker] // replaced as a whole, never changed
+	changed  chan struct{}                      // says that the roster is not what runs
 	super    *cluster.Client
 	registry *tenants.Registry
 	brake    *brake
 	told     *told
 	metrics  *metrics
 	now      func() time.Time
+	// superFilled is closed once the caches of the kinds that the engine was made with are current.
+	superFilled chan struct{}
+
+	mu    sync.Mutex       // also held while the roster is replaced
+	holds sets.Set[string] // guarded by mu
 }
 
 // worker is what the engine holds for one kind.
@@ -85,6 +97,9 @@ type worker struct {
 	queue workqueue.TypedRateLimitingInterface[resource.Key]
 	share *share
 	count int
+	// hash and to are those of the Offer; to is nil for a kind that the engine was made with.
+	hash string
+	to   atomic.Pointer[sets.Set[names.TenantID]]
 }
 
 // indexTenant files super objects under the tenant they were made for; indexAddress files nodes under their addresses.
@@ -107,6 +122,10 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		brake: newBrake(o.Brake),
 		told:  newTold(),
 		now:   time.Now,
+		holds: sets.New[string](),
+
+		changed:     make(chan struct{}, 1),
+		superFilled: make(chan struct{}),
 	}
 	roster := map[string]*worker{}
 	for _, k := range o.Kinds {
@@ -183,48 +202,57 @@ func (e *Engine) Tenants() *tenants.Registry { return e.registry }
 
 // Run synchronises until the context ends.
 func (e *Engine) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for _, w := range e.kinds() {
-		wg.Go(func() { w.cache.Run(ctx) })
-	}
-	if err := e.waitForSuper(ctx); err != nil {
-		return err
-	}
-	for _, w := range e.kinds() {
-		defer w.queue.ShutDown()
-		for range w.count {
-			wg.Go(func() { e.work(ctx, w) })
+	var running sync.WaitGroup
+	defer running.Wait()
+	stops := map[*worker]context.CancelFunc{}
+	e.alignWorkers(ctx, &running, stops)
+	running.Go(func() { e.begin(ctx) })
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.changed:
+			e.alignWorkers(ctx, &running, stops)
 		}
 	}
+}
+
+// alignWorkers starts the kinds that do not run and stops those that are not in the roster any more.
+func (e *Engine) alignWorkers(ctx context.Context, running *sync.WaitGroup, stops map[*worker]context.CancelFunc) {
+	roster := e.kinds()
+	for w, stop := range stops {
+		if roster[w.Name] != w {
+			stop()
+			delete(stops, w)
+		}
+	}
+	for _, w := range roster {
+		if stops[w] == nil {
+			serving, stop := context.WithCancel(ctx)
+			stops[w] = stop
+			running.Go(func() { e.serve(serving, w) })
+		}
+	}
+}
+
+// begin waits for the caches of the super cluster, and then patrols until the context ends.
+func (e *Engine) begin(ctx context.Context) {
+	for _, w := range e.kinds() {
+		if w.offered() {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.cache.Filled():
+		}
+	}
+	log.FromContext(ctx).Info("Caches of the super cluster are current")
+	close(e.superFilled)
 	for _, t := range e.registry.All() { // those that were in sync before the super cluster was
 		e.enqueueAll(t)
 	}
 	e.patrol(ctx)
-	return nil
-}
-
-func (e *Engine) waitForSuper(ctx context.Context) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !e.superSynced() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-	log.FromContext(ctx).Info("Caches of the super cluster are current")
-	return nil
-}
-
-func (e *Engine) superSynced() bool {
-	for _, w := range e.kinds() {
-		if !w.cache.Synced() {
-			return false
-		}
-	}
-	return true
 }
 
 // work serves one queue until it is shut down.
@@ -247,13 +275,19 @@ func (e *Engine) work(ctx context.Context, w *worker) {
 // process decides about one key and carries the decision out.
 func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error {
 	t := e.registry.Get(key.Tenant)
-	if t == nil || t.State() != tenants.Synced {
+	if t == nil || !e.ready(t, w) {
 		return nil // everything of a tenant is queued when it gets in sync
 	}
 	tenantObject, superObject := e.pair(t, w.Kind, key)
 	v := e.view(t)
+	v.Withdrawn = w.withdrawn(key.Tenant)
 	ops, err := w.Decide(v, key, tenantObject, superObject)
 	for _, op := range ops {
+		if op.Why == resource.Unwanted {
+			if err := e.settled(t); err != nil {
+				return resource.Waiting(retryUnsettled, "%v", err)
+			}
+		}
 		opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op)
 		if _, refused := resource.AsReject(opErr); refused && op.Verb == resource.Patch {
 			err = opErr // what flows back flows all the same
@@ -287,6 +321,8 @@ func superName(k resource.Kind, id names.TenantID, ref resource.Ref) (namespace,
 	switch {
 	case k.Name == kindNamespaces:
 		return "", names.SuperNamespace(id, ref.Name)
+	case k.Published != nil:
+		return k.Published.Super, ref.Name
 	case k.Cluster:
 		return "", k.SuperName(ref.Name)
 	default:

@@ -26,6 +26,9 @@ const identityAge = 5 * time.Second
 const (
 	retryRejected = 30 * time.Second
 	retryBraked   = 5 * time.Minute
+	// retryUnsettled is when something that nothing seems to need is looked at again, while not everything is known that
+	// may need it.
+	retryUnsettled = 5 * time.Second
 )
 
 // errStale says that a cache lags behind a server; the event that brings it up to date brings the key back.
@@ -128,6 +131,7 @@ func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, k
 	if !ok {
 		return refused
 	}
+	existing.GetObjectKind().SetGroupVersionKind(op.Object.GetObjectKind().GroupVersionKind())
 	if err := client.Get(ctx, op.Object.GetNamespace(), op.Object.GetName(), existing); err != nil {
 		if apierrors.IsNotFound(err) {
 			return refused

@@ -11,8 +11,12 @@ import (
 // Changed implements tenants.Listener.
 func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Object) {
 	w := e.kinds()[kind]
+	if w == nil {
+		return // it is not offered any more
+	}
 	key := tenantKey(t, now)
 	w.queue.Add(key)
+	e.defined(t, w)
 	if t.State() != tenants.Synced {
 		return // everything is queued then
 	}
@@ -31,7 +35,11 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 // Gone implements tenants.Listener.
 func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen bool) {
 	w := e.kinds()[kind]
+	if w == nil {
+		return // it is not offered any more
+	}
 	key := tenantKey(t, last)
+	e.defined(t, w)
 	if seen {
 		e.brake.witnessed(kind, key, e.now())
 	}
@@ -45,6 +53,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 
 // Moved implements tenants.Listener.
 func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
+	e.align(t)
 	if state == tenants.Synced {
 		e.enqueueAll(t)
 	}
@@ -59,7 +68,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	}
 	if w.Everyone {
 		for _, t := range e.registry.All() {
-			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Name: o.GetName()})
+			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
 		}
 		return
 	}
@@ -67,7 +76,9 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	if !ok {
 		return
 	}
-	e.kinds()[ref.Kind].queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+	if routed := e.kinds()[ref.Kind]; routed != nil {
+		routed.queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+	}
 	if old != nil && now != nil {
 		return
 	}
@@ -134,7 +145,9 @@ func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 
 func (e *Engine) enqueueReferrers(t *tenants.Tenant, kind string, key resource.Key) {
 	t.Referrers(resource.Ref{Kind: kind, Namespace: key.Namespace, Name: key.Name}, func(kind string, o resource.Object) {
-		e.kinds()[kind].queue.Add(tenantKey(t, o))
+		if w := e.kinds()[kind]; w != nil {
+			w.queue.Add(tenantKey(t, o))
+		}
 	})
 }
 
@@ -164,32 +177,45 @@ func (e *Engine) enqueueAll(t *tenants.Tenant) {
 
 // eachKey calls f for every key of the tenant that either cache knows.
 func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
-	for name, w := range e.kinds() {
-		seen := map[types.NamespacedName]bool{}
-		visit := func(w *worker, namespace, objectName string) {
-			n := types.NamespacedName{Namespace: namespace, Name: objectName}
-			if !seen[n] {
-				seen[n] = true
-				f(w, resource.Key{Tenant: t.Facts.ID, Namespace: namespace, Name: objectName})
-			}
+	for _, w := range e.kinds() {
+		e.eachKeyOf(t, w, func(key resource.Key) { f(w, key) })
+	}
+}
+
+// eachKeyOf does so for one kind.
+func (e *Engine) eachKeyOf(t *tenants.Tenant, w *worker, f func(resource.Key)) {
+	seen := map[types.NamespacedName]bool{}
+	visit := func(namespace, name string) {
+		n := types.NamespacedName{Namespace: namespace, Name: name}
+		if !seen[n] {
+			seen[n] = true
+			f(resource.Key{Tenant: t.Facts.ID, Namespace: namespace, Name: name})
 		}
-		if c := t.Cache(name); c != nil {
-			c.Each(func(o resource.Object) { visit(w, o.GetNamespace(), o.GetName()) })
-		}
-		if w.Origin == resource.Super {
-			w.cache.Each(func(o resource.Object) {
-				if w.Everyone {
-					visit(w, "", o.GetName())
-				} else if id, _, ok := e.superRef(w.Kind, o); w.Cluster && ok && id == t.Facts.ID {
-					visit(w, "", o.GetName())
-				}
-			})
-			continue // what lies in namespaces is recorded, not replicated
-		}
-		w.cache.By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
-			if _, ref, ok := e.superRef(w.Kind, o); ok && ref.Kind == name {
-				visit(w, ref.Namespace, ref.Name)
+	}
+	if c := t.Cache(w.Name); c != nil {
+		c.Each(func(o resource.Object) { visit(o.GetNamespace(), o.GetName()) })
+	}
+	if w.Origin == resource.Super {
+		w.cache.Each(func(o resource.Object) {
+			if w.Everyone {
+				visit(w.home(), o.GetName())
+			} else if id, _, ok := e.superRef(w.Kind, o); w.Cluster && ok && id == t.Facts.ID {
+				visit("", o.GetName())
 			}
 		})
+		return // what lies in namespaces is recorded, not replicated
 	}
+	w.cache.By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
+		if _, ref, ok := e.superRef(w.Kind, o); ok && ref.Kind == w.Name {
+			visit(ref.Namespace, ref.Name)
+		}
+	})
+}
+
+// home is the tenant namespace of what everyone gets.
+func (w *worker) home() string {
+	if w.Published != nil {
+		return w.Published.Tenant
+	}
+	return ""
 }

@@ -15,7 +15,7 @@ import (
 func (e *Engine) patrol(ctx context.Context) {
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
 		for _, t := range e.registry.All() {
-			if t.State() == tenants.Synced && e.superSynced() {
+			if t.State() == tenants.Synced {
 				e.patrolTenant(ctx, t)
 			}
 		}
@@ -26,10 +26,11 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 	began, checked, found := time.Now(), 0, 0
 	v := e.view(t)
 	e.eachKey(t, func(w *worker, key resource.Key) {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !e.ready(t, w) {
 			return
 		}
 		checked++
+		v.Withdrawn = w.withdrawn(key.Tenant)
 		tenant, super := e.pair(t, w.Kind, key)
 		if ops, err := w.Decide(v, key, tenant, super); err == nil && len(ops) > 0 {
 			found++

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -31,7 +34,7 @@ func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
 	if r.Down != nil {
 		ops, err = r.replicate(v, key, p)
 	}
-	if r.Up == nil || !v.Enabled(r.Name) {
+	if r.Up == nil || v.Withdrawn || !v.Enabled(r.Name) {
 		return ops, err
 	}
 	up, upErr := r.Up(v, p)
@@ -47,6 +50,9 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if r.Origin == Super {
 		origin, replica, side = p.Super, p.Tenant, Tenant
 	}
+	if v.Withdrawn {
+		return r.withdraw(v, key, side, replica), nil
+	}
 	if present(origin) && r.Skip != nil && r.Skip(origin) {
 		return nil, nil
 	}
@@ -58,18 +64,18 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	}
 	switch {
 	case !present(origin):
-		if !present(replica) || replica.GetDeletionTimestamp() != nil {
+		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep {
 			return nil, nil
 		}
 		return []Op{{Side: side, Verb: Delete, Object: replica, Absent: true, Why: Orphaned}}, nil
 	case origin.GetDeletionTimestamp() != nil && !r.KeepWhileDeleting:
-		if !present(replica) || replica.GetDeletionTimestamp() != nil {
+		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep {
 			return nil, nil
 		}
 		return []Op{{Side: side, Verb: Delete, Object: replica, Grace: origin.GetDeletionGracePeriodSeconds(), Why: Deleted}}, nil
 	case present(replica) && replica.GetDeletionTimestamp() != nil:
 		return nil, nil // its last event brings us back
-	case present(replica) && replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()):
+	case present(replica) && replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()) && !r.Keep:
 		return []Op{{Side: side, Verb: Delete, Object: replica, Why: Replaced}}, nil
 	case !r.needed(v, origin):
 		if !present(replica) {
@@ -110,6 +116,14 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 // needed says whether the origin is to have a replica now.
 func (r *Resource[T]) needed(v View, origin T) bool {
 	return v.Enabled(r.Name) && (r.Needed == nil || r.Needed(v, origin))
+}
+
+// withdraw returns the operations that remove a replica, whatever its origin.
+func (r *Resource[T]) withdraw(v View, key Key, side Side, replica T) []Op {
+	if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep || !r.ours(v, key, replica) {
+		return nil
+	}
+	return []Op{{Side: side, Verb: Delete, Object: replica, Why: Withdrawn}}
 }
 
 // create returns the operations that make the replica.
@@ -195,6 +209,9 @@ func (r *Resource[T]) stamp(v View, key Key, side Side, origin, want T) {
 		want.SetNamespace(key.Namespace)
 	}
 	annotations[names.AnnotationUID] = string(origin.GetUID())
+	if r.Generation {
+		annotations[names.AnnotationGeneration] = strconv.FormatInt(origin.GetGeneration(), 10)
+	}
 	if keys != "" {
 		annotations[names.AnnotationKeys] = keys
 	}
@@ -222,6 +239,9 @@ func mergeMeta(merged, want Object) {
 	delete(annotations, names.AnnotationKeys)
 	maps.Copy(labels, want.GetLabels())
 	maps.Copy(annotations, want.GetAnnotations())
+	if len(labels) == 0 {
+		labels = nil // an untyped object tells the difference
+	}
 	merged.SetLabels(labels)
 	merged.SetAnnotations(annotations)
 }
@@ -259,8 +279,8 @@ const (
 	SameObject
 )
 
-// Diff returns the strategic merge patch that turns one state of an object into another, with the preconditions of the
-// guard, or nil when there is no difference.
+// Diff returns the patch that turns one state of an object into another, with the preconditions of the guard, or nil when
+// there is no difference: a strategic merge patch or, for a custom resource, a JSON merge patch.
 func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
 	before, err := json.Marshal(from)
 	if err != nil {
@@ -273,7 +293,12 @@ func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
 	if bytes.Equal(before, after) {
 		return nil, nil
 	}
-	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, from)
+	var patch []byte
+	if _, custom := any(from).(runtime.Unstructured); custom {
+		patch, err = jsonmergepatch.CreateThreeWayJSONMergePatch(before, after, before)
+	} else {
+		patch, err = strategicpatch.CreateTwoWayMergePatch(before, after, from)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("computing the patch of %T: %w", from, err)
 	}

@@ -10,6 +10,9 @@ type Kind struct {
 	Name                          string
 	GVK                           schema.GroupVersionKind
 	Cluster                       bool
+	Plural                        string
+	Published                     *Published
+	Keep                          bool
 	Origin                        Side
 	SuperOnly                     bool
 	ChangesMatter                 bool
@@ -27,6 +30,11 @@ type Kind struct {
 	// Everyone says that each tenant has a replica of each object.
 	Everyone bool
 	Home     func(super Object) string
+
+	// Definition is the kind whose tenant objects make a tenant's API server serve this one; empty when every API server
+	// does. Served says, for the tenant of the view, why it does not yet (a Wait) or never will (a Reject).
+	Definition string
+	Served     func(View) error
 }
 
 // Of erases the type of a Resource. Every function of the result is set.
@@ -37,6 +45,7 @@ func Of[T Object](r Resource[T]) Kind {
 	}
 	k := Kind{
 		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
+		Plural: r.Plural, Published: r.Published, Keep: r.Keep,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
 		SuperName: r.SuperName,
@@ -68,7 +77,7 @@ func Of[T Object](r Resource[T]) Kind {
 		t := cast(o)
 		return r.Odd != nil && present(t) && r.Odd(t)
 	}
-	k.Everyone = r.Origin == Super && r.Cluster && r.Home == nil
+	k.Everyone = r.Origin == Super && r.Home == nil && (r.Cluster || r.Published != nil)
 	k.Home = func(o Object) string {
 		if t := cast(o); r.Home != nil && present(t) {
 			return r.Home(t)

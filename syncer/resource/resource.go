@@ -86,6 +86,8 @@ type View struct {
 	Tenant Facts
 	// Key is what is being decided.
 	Key Key
+	// Withdrawn says that the kind is not offered to the tenant any more: its replicas go.
+	Withdrawn bool
 	// Now is the time of the decision.
 	Now time.Time
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
@@ -124,7 +126,7 @@ type Verb string
 const (
 	// Create posts Object. An object of that name that exists and is not ours is a rejection.
 	Create Verb = "Create"
-	// Patch sends Patch, a strategic merge patch, to Object.
+	// Patch sends Patch to Object: a strategic merge patch or, for a custom resource, a JSON merge patch.
 	Patch Verb = "Patch"
 	// PatchStatus sends Patch to the status subresource of Object.
 	PatchStatus Verb = "PatchStatus"
@@ -189,6 +191,7 @@ const (
 	Orphaned    = "Orphaned"
 	Replaced    = "Replaced"
 	Unwanted    = "Unwanted"
+	Withdrawn   = "Withdrawn"
 	Deleted     = "Deleted"
 	Vanished    = "Vanished"
 	Status      = "Status"
@@ -202,9 +205,11 @@ const (
 type Resource[T Object] struct {
 	// Name is the plural resource name: flag, metric label, log value.
 	Name string
-	// Group and Version of the kind; Cluster is true when it is not namespaced.
+	// Group and Version of the kind; Cluster is true when it is not namespaced. Plural is its name in URLs, when that
+	// cannot be guessed.
 	GVK     schema.GroupVersionKind
 	Cluster bool
+	Plural  string
 	// New returns an empty object.
 	New func() T
 	// Origin is the side whose spec is the truth.
@@ -224,6 +229,11 @@ type Resource[T Object] struct {
 	Trim func(T)
 	// Rename maps the tenant's name to the super name; nil means they are equal. The reverse comes from the annotation.
 	Rename func(string) string
+	// Keep says that replicas are never deleted, because too much would go with them.
+	Keep bool
+	// Generation notes the generation of the origin in an annotation of the replica, so that what is said about the
+	// replica's generation can be said about the origin's.
+	Generation bool
 	// KeepWhileDeleting postpones the deletion of the replica until the origin is gone (namespaces, whose contents are
 	// emptied by the tenant first).
 	KeepWhileDeleting bool
@@ -253,6 +263,8 @@ type Resource[T Object] struct {
 	Odd func(T) bool
 	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
 	ChangesMatter bool
+	// Published, on a namespaced kind whose truth is in the super cluster, says which objects every tenant gets.
+	Published *Published
 	// Home returns the super namespace that an object of a kind whose truth is in the super cluster belongs to, and by that
 	// the tenant; it is empty when there is none. Nil means the namespace it lies in, and every tenant for kinds that lie
 	// in none.
@@ -260,6 +272,11 @@ type Resource[T Object] struct {
 	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
 	// an Up of that kind. It returns false for the usual.
 	Route func(T) (Ref, bool)
+}
+
+// Published says that the objects of one namespace of the super cluster are shown in one namespace of tenants.
+type Published struct {
+	Super, Tenant string
 }
 
 // Selector limits a list and watch on the server.

@@ -66,6 +66,8 @@ type Listener interface {
 	Changed(t *Tenant, kind string, old, now resource.Object)
 	// Gone reports an object that disappeared; see cluster.Handler.
 	Gone(t *Tenant, kind string, last resource.Object, seen bool)
+	// Filled reports that the cache of a kind that was added later is current.
+	Filled(t *Tenant, kind string)
 	// Moved reports a new state, with a sentence for people.
 	Moved(t *Tenant, state State, message string)
 }
@@ -73,16 +75,26 @@ type Listener interface {
 // Tenant is a connected tenant.
 type Tenant struct {
 	Spec
-	Client *cluster.Client
-	caches map[string]*cluster.Cache
-	state  atomic.Value // State
-	stop   context.CancelFunc
-	done   chan struct{}
-	probes chan struct{}
+	Client   *cluster.Client
+	listener Listener
+	watches  atomic.Pointer[map[string]*watch] // by kind; replaced as a whole, never changed
+	state    atomic.Value                      // State
+	stop     context.CancelFunc
+	done     chan struct{}
+	probes   chan struct{}
+	changed  chan struct{} // says that the watches are not those that run
 
-	mu       sync.Mutex
-	verified time.Time // guarded by mu: when the identity was last verified
-	message  string    // guarded by mu: explains the state
+	mu       sync.Mutex // also held while watches are replaced
+	verified time.Time  // guarded by mu: when the identity was last verified
+	message  string     // guarded by mu: explains the state
+}
+
+// watch is the cache of one kind.
+type watch struct {
+	kind  string
+	cache *cluster.Cache
+	// late means that the tenant is in sync without it.
+	late bool
 }
 
 // State returns the state of the connection.
@@ -99,11 +111,61 @@ func (t *Tenant) Message() string {
 }
 
 // Cache returns the cache of a kind, nil if the kind is not watched in tenants.
-func (t *Tenant) Cache(kind string) *cluster.Cache { return t.caches[kind] }
+func (t *Tenant) Cache(kind string) *cluster.Cache {
+	if w := (*t.watches.Load())[kind]; w != nil {
+		return w.cache
+	}
+	return nil
+}
+
+// Filled says whether there is a cache of the kind that is current.
+func (t *Tenant) Filled(kind string) bool {
+	c := t.Cache(kind)
+	return c != nil && c.Synced()
+}
+
+// Watch adds a cache of a kind, unless there is one. The listener is told when it is filled.
+func (t *Tenant) Watch(k resource.Kind) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if (*t.watches.Load())[k.Name] != nil {
+		return nil
+	}
+	w, err := t.newWatch(k)
+	if err != nil {
+		return err
+	}
+	w.late = true
+	watches := maps.Clone(*t.watches.Load())
+	watches[k.Name] = w
+	t.setWatches(watches)
+	return nil
+}
+
+// Unwatch removes the cache of a kind, if there is one.
+func (t *Tenant) Unwatch(kind string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if (*t.watches.Load())[kind] == nil {
+		return
+	}
+	watches := maps.Clone(*t.watches.Load())
+	delete(watches, kind)
+	t.setWatches(watches)
+}
+
+// setWatches replaces the watches and asks run to bring in line with them what runs.
+func (t *Tenant) setWatches(watches map[string]*watch) {
+	t.watches.Store(&watches)
+	select {
+	case t.changed <- struct{}{}:
+	default: // it is asked already
+	}
+}
 
 // Get returns an object from the caches, nil when absent.
 func (t *Tenant) Get(ref resource.Ref) resource.Object {
-	c := t.caches[ref.Kind]
+	c := t.Cache(ref.Kind)
 	if c == nil {
 		return nil
 	}
@@ -113,8 +175,8 @@ func (t *Tenant) Get(ref resource.Ref) resource.Object {
 // Referenced says whether any object in the caches refers to ref.
 func (t *Tenant) Referenced(ref resource.Ref) bool {
 	key := RefKey(ref)
-	for _, c := range t.caches {
-		if c.Has(IndexReferences, key) {
+	for _, w := range *t.watches.Load() {
+		if w.cache.Has(IndexReferences, key) {
 			return true
 		}
 	}
@@ -131,8 +193,8 @@ func (t *Tenant) Odd(kind string, f func(resource.Object)) {
 // Referrers calls f for every object in the caches that refers to ref.
 func (t *Tenant) Referrers(ref resource.Ref, f func(kind string, o resource.Object)) {
 	key := RefKey(ref)
-	for kind, c := range t.caches {
-		c.By(IndexReferences, key, func(o resource.Object) { f(kind, o) })
+	for kind, w := range *t.watches.Load() {
+		w.cache.By(IndexReferences, key, func(o resource.Object) { f(kind, o) })
 	}
 }
 
@@ -175,30 +237,38 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 		return nil, err
 	}
 	t := &Tenant{
-		Spec: spec, Client: client,
-		caches: map[string]*cluster.Cache{},
-		done:   make(chan struct{}),
-		probes: make(chan struct{}, 1),
+		Spec: spec, Client: client, listener: l,
+		done:    make(chan struct{}),
+		probes:  make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
 	}
 	t.state.Store(Connecting)
+	watches := map[string]*watch{}
 	for _, k := range kinds {
 		if k.SuperOnly {
 			continue
 		}
-		c, err := client.NewCache(cluster.CacheOptions{
-			Kind: k, Selector: k.TenantSelector, Failed: func(error) { t.Suspect() },
-			Handler: cluster.Handler{
-				Changed: func(old, now resource.Object) { l.Changed(t, k.Name, old, now) },
-				Gone:    func(last resource.Object, seen bool) { l.Gone(t, k.Name, last, seen) },
-			},
-			Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(spec.Facts, k), indexOdd: odd(k)},
-		})
-		if err != nil {
-			return nil, fmt.Errorf("watching %s of tenant %s: %w", k.Name, spec.Facts.ID, err)
+		if watches[k.Name], err = t.newWatch(k); err != nil {
+			return nil, err
 		}
-		t.caches[k.Name] = c
 	}
+	t.watches.Store(&watches)
 	return t, nil
+}
+
+func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
+	c, err := t.Client.NewCache(cluster.CacheOptions{
+		Kind: k, Selector: k.TenantSelector, Failed: func(error) { t.Suspect() },
+		Handler: cluster.Handler{
+			Changed: func(old, now resource.Object) { t.listener.Changed(t, k.Name, old, now) },
+			Gone:    func(last resource.Object, seen bool) { t.listener.Gone(t, k.Name, last, seen) },
+		},
+		Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(t.Facts, k), indexOdd: odd(k)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watching %s of tenant %s: %w", k.Name, t.Facts.ID, err)
+	}
+	return &watch{kind: k.Name, cache: c}, nil
 }
 
 func odd(k resource.Kind) cache.IndexFunc {
@@ -231,9 +301,9 @@ func references(facts resource.Facts, k resource.Kind) cache.IndexFunc {
 func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
 	defer close(t.done)
 	defer t.Client.Close()
-	var watches sync.WaitGroup
-	defer watches.Wait()
-	started := false
+	var running sync.WaitGroup
+	defer running.Wait()
+	started, stops := false, map[*watch]context.CancelFunc{}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	synced := time.NewTicker(20 * time.Millisecond) // until the caches are filled
@@ -246,6 +316,11 @@ func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
 			return
 		case <-ticker.C:
 		case <-t.probes:
+		case <-t.changed:
+			if started {
+				t.align(ctx, &running, stops)
+			}
+			continue
 		case <-synced.C:
 			if !started || t.State() != Connecting || !t.filled() {
 				continue
@@ -264,9 +339,7 @@ func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
 			t.move(Lost, err.Error(), l)
 		case !started:
 			started = true
-			for _, c := range maps.All(t.caches) {
-				watches.Go(func() { c.Run(ctx) })
-			}
+			t.align(ctx, &running, stops)
 			t.move(Connecting, "filling the caches", l)
 		case t.filled():
 			t.move(Synced, "all caches are current", l)
@@ -276,9 +349,37 @@ func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
 	}
 }
 
+// align starts the watches that do not run and stops those that are not wanted any more.
+func (t *Tenant) align(ctx context.Context, running *sync.WaitGroup, stops map[*watch]context.CancelFunc) {
+	watches := *t.watches.Load()
+	for w, stop := range stops {
+		if watches[w.kind] != w {
+			stop()
+			delete(stops, w)
+		}
+	}
+	for _, w := range watches {
+		if stops[w] != nil {
+			continue
+		}
+		watching, stop := context.WithCancel(ctx)
+		stops[w] = stop
+		running.Go(func() { w.cache.Run(watching) })
+		if w.late {
+			running.Go(func() {
+				select {
+				case <-watching.Done():
+				case <-w.cache.Filled():
+					t.listener.Filled(t, w.kind)
+				}
+			})
+		}
+	}
+}
+
 func (t *Tenant) filled() bool {
-	for _, c := range t.caches {
-		if !c.Synced() {
+	for _, w := range *t.watches.Load() {
+		if !w.late && !w.cache.Synced() {
 			return false
 		}
 	}
