@@ -303,7 +303,7 @@ func TestNoRoleIsWiderThanItMustBe(t *testing.T) {
 // Attack V-11: in the whole cluster, vn-agent can neither read pods nor enter them.
 func TestRightsOfTheAgent(t *testing.T) {
 	csr := "certificates.k8s.io/certificatesigningrequests:"
-	want := []string{"/namespaces:get", "/nodes:get", csr + "create", csr + "get", csr + "list", csr + "watch"}
+	want := []string{"/namespaces:get", "/nodes/metrics:get", "/nodes/stats:get", "/nodes:get", csr + "create", csr + "get", csr + "list", csr + "watch"}
 	if diff := cmp.Diff(want, rights(t, render(t))["vn-agent"]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -32,13 +33,14 @@ type handler struct {
 	owner     owner
 	super     *url.URL
 	transport http.RoundTripper
+	measure   *measurements
 	calls     calls
 	metrics   *metrics
 	logger    logr.Logger
 }
 
 // newHandler returns a handler that uses the credentials of the given configuration.
-func newHandler(super *rest.Config, nodeName string, metrics *metrics, logger logr.Logger) (*handler, error) {
+func newHandler(super *rest.Config, options Options, metrics *metrics, logger logr.Logger) (*handler, error) {
 	client, err := kubernetes.NewForConfig(super)
 	if err != nil {
 		return nil, fmt.Errorf("creating a client of the super cluster: %w", err)
@@ -55,8 +57,14 @@ func newHandler(super *rest.Config, nodeName string, metrics *metrics, logger lo
 	if err != nil {
 		return nil, fmt.Errorf("creating a transport to the super cluster: %w", err)
 	}
+	kubelet, err := newKubelet(super, client, options)
+	if err != nil {
+		return nil, err
+	}
+	owner := owner{super: client, nodeName: options.NodeName}
 	return &handler{
-		owner:     owner{super: client, nodeName: nodeName},
+		owner:     owner,
+		measure:   newMeasurements(kubelet, owner),
 		super:     address,
 		transport: transport,
 		metrics:   metrics,
@@ -70,6 +78,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.logger.Info("Rejected a client", "why", err.Error())
 		h.refuse(w, "", &RequestError{Code: http.StatusUnauthorized, Message: "Unauthorized"})
+		return
+	}
+	if verb, ok := ParseNodeVerb(r.Method, r.URL.EscapedPath()); ok {
+		h.serveNode(w, r, tenant, verb)
 		return
 	}
 	// Names need no escaping, so an escaped path is none of ours.
@@ -98,6 +110,33 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		logger.Info("Opening a stream")
 	}
 	h.forward(w, r, out, call, superNamespace, logger)
+}
+
+// serveNode answers a call about the tenant's part of the node.
+func (h *handler) serveNode(w http.ResponseWriter, r *http.Request, tenant names.TenantID, verb Verb) {
+	if !h.calls.begin(tenant) {
+		h.refuse(w, verb, &RequestError{Code: http.StatusTooManyRequests, Message: messageBusy})
+		return
+	}
+	defer h.calls.end(tenant)
+	defer h.metrics.begin(verb)()
+
+	body, contentType := []byte("ok"), "text/plain; charset=utf-8"
+	if verb != Healthz {
+		var err error
+		if body, contentType, err = h.measure.get(r.Context(), tenant, verb, r.URL.Query()); err != nil {
+			if r.Context().Err() == nil {
+				h.logger.Error(err, "Failed to measure", "tenant", tenant, "verb", verb)
+			}
+			h.refuse(w, verb, err)
+			return
+		}
+	}
+	h.metrics.done(verb, http.StatusOK)
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	// The client may have gone.
+	_, _ = w.Write(body)
 }
 
 // prepare checks that the tenant may make the call and returns the request to send instead of the one received.

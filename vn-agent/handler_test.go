@@ -198,9 +198,10 @@ type world struct {
 	// clients may vouch for tenants; servers vouches for the serving certificate of vn-agent.
 	clients, servers *authority
 	caFile, address  string
+	kubelet          *kubeletServer
 }
 
-func newWorld(t *testing.T, answer http.HandlerFunc) *world {
+func newWorld(t *testing.T, answer http.HandlerFunc, change ...func(*Options)) *world {
 	t.Helper()
 	w := &world{
 		super:   &superCluster{objects: map[string]any{}, answer: answer},
@@ -218,6 +219,13 @@ func newWorld(t *testing.T, answer http.HandlerFunc) *world {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw})
 	config := &rest.Config{Host: api.URL, BearerToken: "vn-agent-token", QPS: -1, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}
 
+	w.kubelet = newKubeletServer(t)
+	w.super.addNode(t, w.kubelet)
+	options := Options{NodeName: thisNode, KubeletCAFile: w.kubelet.caFile}
+	for _, c := range change {
+		c(&options)
+	}
+
 	w.trust(t, w.clients)
 	logger := testr.New(t)
 	trust, err := clientCAs(w.caFile, logger)
@@ -228,7 +236,7 @@ func newWorld(t *testing.T, answer http.HandlerFunc) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler, err := newHandler(config, thisNode, metrics, logger)
+	handler, err := newHandler(config, options, metrics, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,12 +390,13 @@ func TestRefusesAnUnverifiedSuperCluster(t *testing.T) {
 	}
 }
 
-// Attack V-04, V-05: nothing but the four verbs, not even for a good tenant, and nothing reaches the super cluster.
-func TestOnlyFourVerbs(t *testing.T) {
+// Attack V-04, V-05: nothing but the verbs, not even for a good tenant, and nothing reaches the super cluster.
+func TestOnlyKnownVerbs(t *testing.T) {
 	w := newWorld(t, hello)
 	config := w.tls(w.clients.issue(t, tenantA()))
-	for _, path := range []string{"/pods", "/runningpods/", "/spec", "/stats/summary", "/metrics", "/metrics/cadvisor", "/logs/", "/configz",
-		"/debug/pprof/", "/checkpoint/shop/web/app", "/run/shop/web/app", "/healthz", "/api/v1/nodes", "/containerLogs/shop/..%2f..%2fweb/app",
+	for _, path := range []string{"/pods", "/runningpods/", "/spec", "/stats", "/stats/", "/stats/container", "/stats/summary/", "/stats/summary/web",
+		"//stats/summary", "/metrics", "/metrics/", "/metrics/cadvisor/v1", "/metrics%2Fcadvisor", "/metrics/../stats/summary", "/metrics/slis", "/logs/", "/configz",
+		"/debug/pprof/", "/checkpoint/shop/web/app", "/run/shop/web/app", "/healthz/syncloop", "/api/v1/nodes", "/containerLogs/shop/..%2f..%2fweb/app",
 		"/containerLogs/shop/web%2Fexec/app", "/containerLogs/shop%2Fweb/app"} {
 		code, body, err := w.do(t, config, "GET", path, nil)
 		if err != nil || code != http.StatusNotFound {

@@ -40,8 +40,7 @@ func (o *owner) superNamespace(ctx context.Context, tenant names.TenantID, call 
 	if err != nil {
 		return "", fmt.Errorf("getting super namespace %s: %w", name, err)
 	}
-	// The name alone proves nothing: somebody else may have made a namespace of that name.
-	if namespace.Labels[names.LabelTenant] != string(tenant) || namespace.Annotations[names.AnnotationNamespace] != call.Namespace {
+	if originOf(namespace) != (origin{tenant: tenant, namespace: call.Namespace}) {
 		return "", missing
 	}
 

@@ -12,16 +12,32 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Verb is one of the four things that vn-agent does. Its value is bounded, so it can be a metric label.
+// Verb is one of the things that vn-agent does. Its value is bounded, so it can be a metric label.
 type Verb string
 
-// The verbs, by the first segment of their path in the kubelet API.
+// The verbs about one pod, by the first segment of their path in the kubelet API.
 const (
 	Logs        Verb = "containerLogs"
 	Exec        Verb = "exec"
 	Attach      Verb = "attach"
 	PortForward Verb = "portForward"
 )
+
+// The verbs about the tenant's part of the node, by their path in the kubelet API.
+const (
+	Healthz         Verb = "healthz"
+	StatsSummary    Verb = "stats/summary"
+	ResourceMetrics Verb = "metrics/resource"
+	CAdvisorMetrics Verb = "metrics/cadvisor"
+	ProbeMetrics    Verb = "metrics/probes"
+)
+
+// ParseNodeVerb reads the method and path of a request about the node, and says whether it is one that is answered.
+func ParseNodeVerb(method, urlPath string) (Verb, bool) {
+	verb := Verb(strings.TrimPrefix(urlPath, "/"))
+	known := slices.Contains([]Verb{Healthz, StatsSummary, ResourceMetrics, CAdvisorMetrics, ProbeMetrics}, verb)
+	return verb, known && method == http.MethodGet && strings.HasPrefix(urlPath, "/")
+}
 
 // Call is a request to the kubelet API in the tenant's terms.
 type Call struct {
@@ -50,8 +66,8 @@ func badRequest(format string, args ...any) *RequestError {
 	return &RequestError{Code: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
-// ParseCall reads the method and path of a request to the kubelet API. Whatever is not one of the four verbs does not
-// exist: everything else a kubelet offers is about the node, which belongs to all tenants.
+// ParseCall reads the method and path of a request about one pod. Whatever is neither that nor a node verb does not exist:
+// everything else a kubelet offers is about the node, which belongs to all tenants.
 func ParseCall(method, urlPath string) (Call, error) {
 	segments := strings.Split(strings.TrimPrefix(urlPath, "/"), "/")
 	call := Call{Verb: Verb(segments[0])}

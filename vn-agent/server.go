@@ -42,6 +42,10 @@ type Options struct {
 	ClientCAFile string
 	// TLSCertFile and TLSKeyFile hold the serving certificate. When empty, it is requested from the super cluster.
 	TLSCertFile, TLSKeyFile string
+	// KubeletCAFile holds the CAs that the kubelet's serving certificate is verified with; when empty, those of the super
+	// cluster are. With KubeletInsecureTLS it is not verified, and only a kubelet at an address of this machine is asked.
+	KubeletCAFile      string
+	KubeletInsecureTLS bool
 }
 
 // Run serves until the context ends.
@@ -71,7 +75,7 @@ func Run(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	calls, err := newHandler(super, options.NodeName, metrics, logger)
+	calls, err := newHandler(super, options, metrics, logger)
 	if err != nil {
 		return err
 	}
