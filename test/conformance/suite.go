@@ -169,6 +169,8 @@ func (s suite) start(ctx context.Context, e execution) error {
 	)
 	cmd := exec.CommandContext(ctx, s.ginkgo, args...)
 	cmd.Dir = e.dir
+	// kubectl keeps what it learns about an API server by address; an earlier one may have had this address.
+	cmd.Env = append(os.Environ(), "KUBECACHEDIR="+filepath.Join(e.dir, "kubectl"))
 	cmd.Stdout, cmd.Stderr = shown, shown
 	// A group of its own: who stops us must reach all processes of the suite, once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
