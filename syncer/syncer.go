@@ -32,6 +32,8 @@ import (
 type Options struct {
 	// AgentNamespace is the namespace of vn-agent's service account.
 	AgentNamespace string
+	// HostsImage is the image that contains vn-hosts, see pods.Kind.
+	HostsImage string
 	// Inside says that the syncer runs in the super cluster, where tenants are reached by the addresses of Services.
 	Inside bool
 	// Workers per kind.
@@ -73,7 +75,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
 	follower := newFollower(mgr, o.Inside)
 	e, err := engine.New(ctx, engine.Options{
-		Kinds: resources.All(resources.Options{AgentNamespace: o.AgentNamespace}),
+		Kinds: resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage}),
 		Super: mgr.GetConfig(), Workers: o.Workers,
 		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
 		Brake: o.Brake, Registerer: o.Registerer,

@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string) error {
 	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
 	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
+	flags.StringVar(&options.HostsImage, "hosts-image", "", "Image with vn-hosts, which runs first in pods of tenants that have a subdomain and writes the tenant's names into their /etc/hosts. When empty, they find the super cluster's names there.")
 	flags.IntVar(&options.Workers, "workers", 4, "Workers per kind; pods get twice as many.")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "Deadline of every call to an API server (default 10s).")
 	flags.DurationVar(&options.Probe, "probe-interval", 0, "Interval between health and identity probes of a tenant (default 10s).")

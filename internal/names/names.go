@@ -124,6 +124,12 @@ const (
 	VNAgentServingOrganization = "system:vn-agents"
 )
 
+// HostsContainer is the name of the container, and of its volume, that the syncer adds to pods with a subdomain.
+const HostsContainer = "tenancy-x-k8s-io-hosts"
+
+// Nonroot is the ID of the user and group that containers of VirtualCluster run as.
+const Nonroot = 65532
+
 // VNAgentPort is the port of every node on which vn-agent serves the kubelet API to tenants' kube-apiservers.
 const VNAgentPort = 10550
 

@@ -19,6 +19,8 @@ type Options struct {
 	// AgentNamespace is the namespace of vn-agent's service account, which gets the right to stream from pods in each
 	// super namespace.
 	AgentNamespace string
+	// HostsImage is the image that contains vn-hosts; empty to leave the kubelet's hosts files to pods.
+	HostsImage string
 }
 
 // All returns the kinds, in no particular order.
@@ -26,7 +28,7 @@ func All(o Options) []resource.Kind {
 	return []resource.Kind{
 		Namespaces(o.AgentNamespace),
 		StreamRights(),
-		pods.Kind(),
+		pods.Kind(o.HostsImage),
 		Services(),
 		EndpointSlices(),
 		ConfigMaps(),

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +44,9 @@ func eventUp(v resource.View, p resource.Pair[*corev1.Event]) ([]resource.Op, er
 	}[in.InvolvedObject.Kind]
 	if !ok {
 		return nil, nil
+	}
+	if strings.Contains(in.InvolvedObject.FieldPath, names.HostsContainer) {
+		return nil, nil // the tenant does not know that container
 	}
 	namespace := v.Key.Namespace
 	if owner := v.Get(resource.Tenant, resource.Ref{Kind: "namespaces", Name: namespace}); owner != nil && owner.GetDeletionTimestamp() != nil {

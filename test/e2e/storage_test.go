@@ -51,6 +51,10 @@ func TestStatefulSetsKeepTheirData(t *testing.T) {
 			cleanup(t, tenant.Access, "delete", "namespace", namespace, "--timeout=2m")
 			mustInput(t, tenant.Access, statefulSet, "-n", namespace, "apply", "-f", "-")
 			must(t, tenant.Access, "-n", namespace, "rollout", "status", "statefulset/db", "--timeout=2m")
+			hosts := must(t, tenant.Access, "-n", namespace, "exec", "db-1", "--", "cat", "/etc/hosts")
+			if !strings.Contains(hosts, fmt.Sprintf("\tdb-1.db.%s.svc.cluster.local\tdb-1\n", namespace)) {
+				t.Errorf("/etc/hosts is\n%s", hosts)
+			}
 			must(t, tenant.Access, "-n", namespace, "exec", "db-1", "--", "sh", "-c", "echo "+tenant.Name+" > /data/file")
 			must(t, tenant.Access, "-n", namespace, "delete", "pod", "db-1", "--timeout=1m")
 			must(t, tenant.Access, "-n", namespace, "rollout", "status", "statefulset/db", "--timeout=2m")

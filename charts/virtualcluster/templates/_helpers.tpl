@@ -13,9 +13,14 @@ app.kubernetes.io/name: {{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
+{{/* Name of the image of a component. */}}
+{{- define "virtualcluster.ref" -}}
+{{ printf "%s/%s:%s" .root.Values.image.repository .component (.root.Values.image.tag | default .root.Chart.AppVersion) }}
+{{- end }}
+
 {{/* Image of a component. */}}
 {{- define "virtualcluster.image" -}}
-image: {{ printf "%s/%s:%s" .root.Values.image.repository .component (.root.Values.image.tag | default .root.Chart.AppVersion) | quote }}
+image: {{ include "virtualcluster.ref" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 {{- end }}
 

@@ -24,18 +24,21 @@ type kind struct {
 	copiers copiers
 	// admit refuses pods that may not run.
 	admit func(psa.Level, *corev1.Pod) error
+	// hostsImage contains vn-hosts.
+	hostsImage string
 }
 
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods/status;pods/resize;pods/ephemeralcontainers,verbs=patch
 
-// Kind returns the description of pods.
-func Kind() resource.Kind {
-	return resource.Of(describe())
+// Kind returns the description of pods. The image contains vn-hosts, which gives pods with a subdomain the tenant's
+// /etc/hosts; it is empty to leave the kubelet's.
+func Kind(hostsImage string) resource.Kind {
+	return resource.Of(describe(hostsImage))
 }
 
-func describe() resource.Resource[*corev1.Pod] {
-	k := &kind{copiers: compile(table()), admit: podSecurity()}
+func describe(hostsImage string) resource.Resource[*corev1.Pod] {
+	k := &kind{copiers: compile(table()), admit: podSecurity(), hostsImage: hostsImage}
 	return resource.Resource[*corev1.Pod]{
 		Name:       "pods",
 		GVK:        corev1.SchemeGroupVersion.WithKind("Pod"),

@@ -360,7 +360,7 @@ func TestTenantPodsAreNotTrimmed(t *testing.T) {
 func BenchmarkDecide(b *testing.B) {
 	w := newWorld()
 	tenant := pod(bound, withToken)
-	r := describe()
+	r := describe("")
 	key := resource.Key{Tenant: tenantID, Namespace: shop, Name: "web-0"}
 	ops, err := r.Decide(w.view(), key, resource.Pair[*corev1.Pod]{Tenant: pod(withToken)})
 	if err != nil {

@@ -42,6 +42,7 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 		return err
 	}
 	t.mountTokens(dst, src)
+	t.mountHosts(dst, src)
 	if err := t.dns(dst, src); err != nil {
 		return err
 	}
@@ -94,23 +95,31 @@ func (t *translation) runtimeClass(name string) (string, bool) {
 const longestHostname = 63
 
 // hostname keeps the promise of setHostnameAsFQDN with the tenant's domain. The kubelet would build the name from the
-// super namespace and the super cluster's domain. Of pods with a subdomain that do not ask for it, the kubelet writes
-// that name into /etc/hosts, and there is no field to change that.
+// super namespace and the super cluster's domain.
 func (t *translation) hostname(dst, src *corev1.PodSpec) error {
 	if src.HostnameOverride != nil || src.SetHostnameAsFQDN == nil || !*src.SetHostnameAsFQDN || src.Subdomain == "" {
 		dst.HostnameOverride, dst.SetHostnameAsFQDN = clone(src.HostnameOverride), clone(src.SetHostnameAsFQDN)
 		return nil
 	}
-	host := src.Hostname
-	if host == "" {
-		host = t.pod.Name
-	}
-	fqdn := fmt.Sprintf("%s.%s.%s.svc.%s", host, src.Subdomain, t.pod.Namespace, t.view.Tenant.ClusterDomain)
+	fqdn := t.fqdn(src)
 	if len(fqdn) > longestHostname {
 		return &refusal{path: "setHostnameAsFQDN", why: fmt.Sprintf("the name %s is longer than %d characters", fqdn, longestHostname)}
 	}
 	dst.HostnameOverride = &fqdn
 	return nil
+}
+
+// host returns the host name of the pod.
+func (t *translation) host(src *corev1.PodSpec) string {
+	if src.Hostname == "" {
+		return t.pod.Name
+	}
+	return src.Hostname
+}
+
+// fqdn returns the name of a pod with a subdomain in the tenant's DNS.
+func (t *translation) fqdn(src *corev1.PodSpec) string {
+	return fmt.Sprintf("%s.%s.%s.svc.%s", t.host(src), src.Subdomain, t.pod.Namespace, t.view.Tenant.ClusterDomain)
 }
 
 // lifecycleTaints are put on nodes by Kubernetes itself, by what happens to the node.

@@ -37,7 +37,8 @@ func specTable() []rules {
 	return []rules{
 		decidedBy(finishSpec,
 			pass(whyNested, "Volumes", "InitContainers", "Containers", "SecurityContext", "Affinity", "TopologySpreadConstraints", "Resources", "HostAliases", "ReadinessGates", "OS"),
-			pass(whyPlain, "RestartPolicy", "TerminationGracePeriodSeconds", "ActiveDeadlineSeconds", "ShareProcessNamespace", "Hostname", "Subdomain", "EnableServiceLinks"),
+			pass(whyPlain, "RestartPolicy", "TerminationGracePeriodSeconds", "ActiveDeadlineSeconds", "ShareProcessNamespace", "Hostname", "EnableServiceLinks"),
+			pass("a container that runs first writes the name that follows from it in the tenant into /etc/hosts", "Subdomain"),
 			pass(whyNames, "ServiceAccountName", "ImagePullSecrets"),
 			pass(whyNodes, "NodeSelector"),
 			mapped("added through the ephemeralcontainers subresource once the pod exists", "EphemeralContainers"),

@@ -20,6 +20,8 @@ type translation struct {
 	super *corev1.Pod
 	// lenient treats what is refused as dropped, because the object exists already.
 	lenient bool
+	// hostsImage contains vn-hosts; empty to leave the kubelet's hosts files.
+	hostsImage string
 	// annotations are those that the replica needs besides the tenant's.
 	annotations map[string]string
 	// wait is the first thing that is missing. It is told after refusals, which are final.
@@ -50,7 +52,7 @@ func (k *kind) translateSpec(v resource.View, pod *corev1.Pod) (corev1.PodSpec, 
 	if err := k.admit(v.Tenant.PodSecurity, pod); err != nil {
 		return out, nil, err
 	}
-	t := &translation{copiers: k.copiers, view: v, pod: pod, annotations: map[string]string{}}
+	t := &translation{copiers: k.copiers, view: v, pod: pod, hostsImage: k.hostsImage, annotations: map[string]string{}}
 	err := t.copy(&out, &pod.Spec)
 	var r *refusal
 	switch {

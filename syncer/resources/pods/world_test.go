@@ -40,7 +40,7 @@ func newWorld() *world {
 	w := &world{
 		facts: resource.Facts{ID: tenantID, PodSecurity: psa.LevelBaseline, VirtualCluster: types.NamespacedName{Namespace: "default", Name: "a"}, UID: "vc", ClusterDomain: "cluster.local"},
 		now:   start,
-		pods:  describe(),
+		pods:  describe(""),
 		caches: map[resource.Side]map[resource.Ref]resource.Object{
 			resource.Tenant: {}, resource.Super: {},
 		},
