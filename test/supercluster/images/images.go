@@ -133,11 +133,12 @@ func (b Builder) Inputs(spec Spec) []string {
 // Build makes the images of an entry.
 func (b Builder) Build(ctx context.Context, spec Spec) ([]Image, error) {
 	root := tree{}
+	root.dir("/root", 0o700)
 	root.dir("/tmp", 0o1777)
 	if err := b.fill(ctx, root, spec); err != nil {
 		return nil, err
 	}
-	root.file("/etc/passwd", 0o644, lines(append([]string{"root:x:0:0:root:/:/bin/sh", "nonroot:x:65532:65532:nonroot:/:/bin/sh"}, spec.Users...)))
+	root.file("/etc/passwd", 0o644, lines(append([]string{"root:x:0:0:root:/root:/bin/sh", "nonroot:x:65532:65532:nonroot:/:/bin/sh"}, spec.Users...)))
 	root.file("/etc/group", 0o644, lines(append([]string{"root:x:0:", "nonroot:x:65532:"}, spec.Groups...)))
 	root.file("/etc/nsswitch.conf", 0o644, []byte("hosts: files dns\n"))
 	config := v1.Config{
