@@ -60,8 +60,12 @@ func withWorlds(m *testing.M) (int, error) {
 	defer cancel()
 	var err error
 	w, err = worlds.New(ctx, worlds.Options{
-		Tenants: 2, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller"),
-		SuperControllers: []string{"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller"},
+		Tenants: 2, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller",
+			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller"),
+		SuperControllers: []string{
+			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
+			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
+		},
 	})
 	if err != nil {
 		return 0, err
@@ -107,7 +111,36 @@ func installRights(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("binding the syncer's role: %w", err)
 	}
-	return nil
+	return waitForDiscovery(ctx)
+}
+
+// asSyncer reaches the super cluster as the syncer does.
+func asSyncer() *rest.Config {
+	config := rest.CopyConfig(w.Super.Config)
+	config.Impersonate.UserName = account
+	return config
+}
+
+// waitForDiscovery waits until the account may discover what the API server serves: an API server makes its own roles
+// after it began to serve.
+func waitForDiscovery(ctx context.Context) error {
+	c, err := kubernetes.NewForConfig(asSyncer())
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := c.Discovery().ServerGroups()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the roles of the API server: %w; last: %w", ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
 }
 
 func newScheme() *runtime.Scheme {
@@ -163,9 +196,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 		f(&o)
 	}
 	again := true
-	config := rest.CopyConfig(w.Super.Config)
-	config.Impersonate.UserName = account
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(asSyncer(), ctrl.Options{
 		Scheme: newScheme(), Cache: syncer.Cache(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
 	})
