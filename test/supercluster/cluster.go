@@ -21,6 +21,7 @@ const (
 	podRange      = "10.244.0.0/16"
 	clusterDomain = "cluster.local"
 	apiServerPort = 6443
+	registryPort  = 5000
 	maxNodes      = 100
 )
 
@@ -123,6 +124,14 @@ func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, c.Name+".kub
 func (c *Cluster) APIServer() string {
 	return "https://" + netip.AddrPortFrom(c.controlPlaneIP(), apiServerPort).String()
 }
+
+// registryAddress is where nodes pull images.
+func (c *Cluster) registryAddress() string {
+	return netip.AddrPortFrom(c.controlPlaneIP(), registryPort).String()
+}
+
+// loadedFile lists the images that were loaded into the nodes.
+func (c *Cluster) loadedFile() string { return filepath.Join(c.Dir, "images.json") }
 
 func (c *Cluster) runDir() string             { return "/run/supercluster-" + c.Name }
 func (c *Cluster) mountNamespaceDir() string  { return filepath.Join(c.runDir(), "mnt") }

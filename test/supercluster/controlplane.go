@@ -1,6 +1,9 @@
 package supercluster
 
-import "strconv"
+import (
+	"path/filepath"
+	"strconv"
+)
 
 // The control plane's processes run in a network namespace of their own, so that their ports never meet the machine's.
 
@@ -91,6 +94,18 @@ func (c *Cluster) scheduler() component {
 		name: "kube-scheduler", netns: c.controlPlaneNetns(), path: c.program("kube-scheduler"),
 		args:   c.controlPlaneClient(kubeconfig),
 		inputs: []string{kubeconfig, c.pki("control-plane.crt")},
+	}
+}
+
+// registry serves what was loaded into the first node; every node gets the same.
+func (c *Cluster) registry() component {
+	return component{
+		name: "registry", netns: c.controlPlaneNetns(), path: c.program("registry"),
+		args: []string{
+			"--listen=" + c.registryAddress(),
+			"--images=" + c.loadedFile(),
+			"--blobs=" + filepath.Join(c.nodes()[0].data, "lib", "containerd", "io.containerd.content.v1.content", "blobs"),
+		},
 	}
 }
 

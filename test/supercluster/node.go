@@ -45,6 +45,7 @@ type templateData struct {
 	DNS         string
 	Domain      string
 	Pods        string
+	Registry    string
 }
 
 type templateNode struct {
@@ -63,6 +64,7 @@ func (c *Cluster) templateData(n node) templateData {
 		DNS:         dnsServiceIP,
 		Domain:      clusterDomain,
 		Pods:        podRange,
+		Registry:    "http://" + c.registryAddress(),
 	}
 }
 
@@ -81,10 +83,11 @@ func render(name string, data templateData) ([]byte, error) {
 // ensureNodeFiles writes the configuration of a node's processes.
 func (c *Cluster) ensureNodeFiles(n node) error {
 	for file, source := range map[string]string{
-		"kubelet.yaml":        "kubelet.yaml.tmpl",
-		"kube-proxy.yaml":     "kube-proxy.yaml.tmpl",
-		"containerd.toml":     "containerd.toml.tmpl",
-		"cni/10-net.conflist": "cni.conflist.tmpl",
+		"kubelet.yaml":                   "kubelet.yaml.tmpl",
+		"kube-proxy.yaml":                "kube-proxy.yaml.tmpl",
+		"containerd.toml":                "containerd.toml.tmpl",
+		"cni/10-net.conflist":            "cni.conflist.tmpl",
+		"registries/_default/hosts.toml": "hosts.toml.tmpl",
 	} {
 		content, err := render(source, c.templateData(n))
 		if err != nil {

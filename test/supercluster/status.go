@@ -10,7 +10,7 @@ import (
 
 // components lists every process of the cluster.
 func (c *Cluster) components() []component {
-	list := []component{c.etcd(), c.apiServer(), c.controllerManager(), c.scheduler()}
+	list := []component{c.etcd(), c.apiServer(), c.controllerManager(), c.scheduler(), c.registry()}
 	for _, n := range c.nodes() {
 		list = append(list, c.containerd(n), c.kubelet(n), c.kubeProxy(n), c.netpol(n))
 	}

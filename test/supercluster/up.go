@@ -95,7 +95,7 @@ func (c *Cluster) checkMachine(ctx context.Context) error {
 	var missing []string
 	for _, program := range []string{
 		"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
-		"containerd", "containerd-shim-runc-v2", "ctr", "netpol",
+		"containerd", "containerd-shim-runc-v2", "ctr", "netpol", "registry",
 	} {
 		if _, err := os.Stat(c.program(program)); err != nil {
 			missing = append(missing, c.program(program))
@@ -213,7 +213,7 @@ func (c *Cluster) prepareNodes(ctx context.Context) error {
 
 // startFoundation starts what everything else needs: an API server that answers, and containerd on every node.
 func (c *Cluster) startFoundation(ctx context.Context) error {
-	starts := []component{c.etcd(), c.apiServer()}
+	starts := []component{c.etcd(), c.apiServer(), c.registry()}
 	for _, n := range c.nodes() {
 		starts = append(starts, c.containerd(n))
 	}
@@ -231,6 +231,11 @@ func (c *Cluster) startFoundation(ctx context.Context) error {
 	group.Go(func() error { return c.await(ctx, c.apiServer(), ready) })
 	// An API server without etcd gives up at last; etcd that has ended is to blame first.
 	group.Go(func() error { return c.await(ctx, c.etcd(), ready) })
+	group.Go(func() error {
+		return c.await(ctx, c.registry(), func(ctx context.Context) error {
+			return get(ctx, http.DefaultClient, "http://"+c.registryAddress()+"/v2/")
+		})
+	})
 	for _, n := range c.nodes() {
 		group.Go(func() error {
 			return c.await(ctx, c.containerd(n), func(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -63,18 +64,43 @@ func (c *Cluster) load(ctx context.Context, archives []string) error {
 	for _, n := range c.nodes() {
 		group.Go(func() error { return c.loadNode(ctx, n, archives) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.listLoaded(ctx)
 }
 
-func (c *Cluster) loadNode(ctx context.Context, n node, archives []string) error {
-	ctr := func(args ...string) (string, error) {
-		return run(ctx, c.program("ctr"), append([]string{"--address", n.containerdSocket(), "--namespace", "k8s.io"}, args...)...)
-	}
-	out, err := ctr("images", "list")
+// listLoaded tells the registry what there is.
+func (c *Cluster) listLoaded(ctx context.Context) error {
+	loaded, err := c.loaded(ctx, c.nodes()[0])
 	if err != nil {
 		return err
 	}
-	present := parseImages(out)
+	data, err := json.MarshalIndent(loaded, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the list of images: %w", err)
+	}
+	return writeFile(c.loadedFile(), append(data, '\n'), 0o644)
+}
+
+func (c *Cluster) ctr(ctx context.Context, n node, args ...string) (string, error) {
+	return run(ctx, c.program("ctr"), append([]string{"--address", n.containerdSocket(), "--namespace", "k8s.io"}, args...)...)
+}
+
+// loaded returns the images that a node has, name to digest.
+func (c *Cluster) loaded(ctx context.Context, n node) (map[string]string, error) {
+	out, err := c.ctr(ctx, n, "images", "list")
+	if err != nil {
+		return nil, err
+	}
+	return parseImages(out), nil
+}
+
+func (c *Cluster) loadNode(ctx context.Context, n node, archives []string) error {
+	present, err := c.loaded(ctx, n)
+	if err != nil {
+		return err
+	}
 	for _, archive := range archives {
 		wanted, err := images.Names(archive)
 		if err != nil {
@@ -87,7 +113,7 @@ func (c *Cluster) loadNode(ctx context.Context, n node, archives []string) error
 		if !missing {
 			continue
 		}
-		if _, err := ctr("images", "import", archive); err != nil {
+		if _, err := c.ctr(ctx, n, "images", "import", archive); err != nil {
 			return fmt.Errorf("loading %s into %s: %w", path.Base(archive), n.Name, err)
 		}
 	}
