@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -161,7 +162,9 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			ClusterDomain: vc.Spec.ClusterDomain,
 			ServiceCIDR:   vc.Status.ServiceCIDR,
 			Transparent:   vc.Spec.TransparentMetaPrefixes, Opaque: vc.Spec.OpaqueMetaPrefixes,
-			Disabled: disabled(vc),
+			Disabled:  disabled(vc),
+			Scheduler: vc.Spec.Scheduler.Enabled,
+			Nodes:     nodeFacts(vc.Spec.Nodes),
 		},
 		Identity: types.UID(vc.Status.ControlPlaneUID),
 	}
@@ -206,6 +209,26 @@ func (f *follower) podSecurity(ctx context.Context, vc *tenancyv1alpha1.VirtualC
 		return psa.LevelBaseline, nil
 	}
 	return level, nil
+}
+
+// nodeFacts says which nodes the tenant sees.
+func nodeFacts(spec tenancyv1alpha1.NodesSpec) resource.NodeFacts {
+	out := resource.NodeFacts{
+		Used:         spec.Mode == tenancyv1alpha1.NodesUsed,
+		HiddenTaints: spec.HiddenTaints, HiddenLabels: spec.HiddenLabels,
+	}
+	if spec.Selector == nil {
+		return out
+	}
+	for _, key := range slices.Sorted(maps.Keys(spec.Selector.MatchLabels)) {
+		out.Selector = append(out.Selector, corev1.NodeSelectorRequirement{
+			Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{spec.Selector.MatchLabels[key]},
+		})
+	}
+	for _, r := range spec.Selector.MatchExpressions { // the operators have the same names
+		out.Selector = append(out.Selector, corev1.NodeSelectorRequirement{Key: r.Key, Operator: corev1.NodeSelectorOperator(r.Operator), Values: r.Values})
+	}
+	return out
 }
 
 // disabled names the kinds that are switched off.

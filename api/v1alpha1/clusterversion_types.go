@@ -46,6 +46,9 @@ type ClusterVersionSpec struct {
 	// ControllerManager is the tenant's kube-controller-manager.
 	// +optional
 	ControllerManager *ComponentTemplate `json:"controllerManager,omitempty"`
+	// Scheduler is the tenant's kube-scheduler, run when the VirtualCluster asks for one.
+	// +optional
+	Scheduler *ComponentTemplate `json:"scheduler,omitempty"`
 	// CoreDNS is the cluster DNS installed into tenants.
 	// +optional
 	CoreDNS *ImageTemplate `json:"coreDNS,omitempty"`

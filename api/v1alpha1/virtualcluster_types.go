@@ -80,6 +80,14 @@ type VirtualClusterSpec struct {
 	// +optional
 	Sync SyncSpec `json:"sync,omitzero"`
 
+	// Scheduler says who assigns the tenant's pods to nodes.
+	// +optional
+	Scheduler SchedulerSpec `json:"scheduler,omitzero"`
+
+	// Nodes says which nodes of the super cluster the tenant sees and uses.
+	// +optional
+	Nodes NodesSpec `json:"nodes,omitzero"`
+
 	// ControlPlane says where the control plane runs and how it is reached.
 	// +kubebuilder:default={}
 	// +optional
@@ -103,6 +111,52 @@ type SyncSpec struct {
 // OptionalKind is the plural name of a kind that can be switched off.
 // +kubebuilder:validation:Enum=events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;runtimeclasses;storageclasses
 type OptionalKind string
+
+// SchedulerSpec says who assigns the tenant's pods to nodes.
+type SchedulerSpec struct {
+	// Enabled gives the tenant a scheduler of its own. Its pods then go to the super cluster once that scheduler has chosen
+	// a virtual node, and run there or nowhere. A Dedicated control plane gets a kube-scheduler; with an External one its
+	// operator runs it. Without it, the scheduler of the super cluster chooses.
+	// +optional
+	Enabled bool `json:"enabled,omitempty"`
+}
+
+// NodesMode says when a virtual node exists.
+// +kubebuilder:validation:Enum=All;Used
+type NodesMode string
+
+const (
+	// NodesAll shows every node that the tenant may use.
+	NodesAll NodesMode = "All"
+	// NodesUsed shows a node from the first pod of the tenant on it to the last.
+	NodesUsed NodesMode = "Used"
+)
+
+// NodesSpec says which nodes of the super cluster the tenant sees and uses.
+type NodesSpec struct {
+	// Mode All shows every node that the tenant may use; Used, for large fleets, only those that run a pod of it.
+	// +kubebuilder:default=All
+	// +optional
+	Mode NodesMode `json:"mode,omitempty"`
+	// Selector of the labels of real nodes. The tenant sees only those that match, and its pods run only there. When
+	// empty, all.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+	// HiddenTaints lists the keys of taints of real nodes that the tenant does not see. A key that ends in / stands for all
+	// that begin with it. Whoever hides a taint sees to it that the tenant's pods tolerate it.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=317
+	// +listType=set
+	// +optional
+	HiddenTaints []string `json:"hiddenTaints,omitempty"`
+	// HiddenLabels lists the keys of labels of real nodes that the tenant does not see. A key that ends in / stands for all
+	// that begin with it.
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=317
+	// +listType=set
+	// +optional
+	HiddenLabels []string `json:"hiddenLabels,omitempty"`
+}
 
 // ControlPlaneType is a way to provide a control plane.
 // +kubebuilder:validation:Enum=Dedicated;External
@@ -280,6 +334,9 @@ const (
 	ConditionEtcdReady              = "EtcdReady"
 	ConditionAPIServerReady         = "APIServerReady"
 	ConditionControllerManagerReady = "ControllerManagerReady"
+	// ConditionSchedulerReady says whether the replicas of the tenant's own scheduler are ready. It is there only when the
+	// tenant has one.
+	ConditionSchedulerReady = "SchedulerReady"
 	// ConditionKubeconfigReady says whether the admin kubeconfig Secret exists and works.
 	ConditionKubeconfigReady = "KubeconfigReady"
 	// ConditionIdentityVerified says whether the control plane is the one that was pinned at the first contact.

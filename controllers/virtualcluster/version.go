@@ -43,7 +43,7 @@ func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenan
 	} else if err != nil {
 		return "", fmt.Errorf("reading ClusterVersion %s: %w", name, err)
 	}
-	if missing := withoutImage(&version.Spec); missing != "" {
+	if missing := withoutImage(&version.Spec, vc.Spec.Scheduler.Enabled); missing != "" {
 		return "", &progress.Stall{
 			Reason:  reasonVersionInvalid,
 			Message: fmt.Sprintf("ClusterVersion %q says neither a version nor an image for %s; set spec.version", version.Name, missing),
@@ -55,7 +55,7 @@ func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenan
 }
 
 // withoutImage returns the name of a component whose image is not known, or nothing.
-func withoutImage(spec *tenancyv1alpha1.ClusterVersionSpec) string {
+func withoutImage(spec *tenancyv1alpha1.ClusterVersionSpec, scheduled bool) string {
 	if spec.Version != "" {
 		return ""
 	}
@@ -67,6 +67,8 @@ func withoutImage(spec *tenancyv1alpha1.ClusterVersionSpec) string {
 		return "apiServer"
 	case !known(spec.ControllerManager):
 		return "controllerManager"
+	case scheduled && !known(spec.Scheduler):
+		return "scheduler"
 	default:
 		return ""
 	}

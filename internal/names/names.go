@@ -26,7 +26,8 @@ const (
 	LabelPublic = Prefix + "super.public"
 	// LabelToken, on a Secret that holds the service account tokens of a tenant's pod, is "true".
 	LabelToken = Prefix + "token"
-	// LabelComponent, on control plane objects: etcd, kube-apiserver or kube-controller-manager.
+	// LabelComponent, on control plane objects: etcd, kube-apiserver, kube-controller-manager or
+	// kube-scheduler.
 	LabelComponent = Prefix + "component"
 	// LabelRoot, on a root namespace, is "true".
 	LabelRoot = Prefix + "root"
@@ -102,6 +103,7 @@ const (
 	Etcd              = "etcd"
 	APIServer         = "kube-apiserver"
 	ControllerManager = "kube-controller-manager"
+	Scheduler         = "kube-scheduler"
 )
 
 // Names inside the namespace of vc-manager by which vn-agent and the tenants' kube-apiservers trust each other.

@@ -102,10 +102,12 @@ type worker struct {
 	to   atomic.Pointer[sets.Set[names.TenantID]]
 }
 
-// indexTenant files super objects under the tenant they were made for; indexAddress files nodes under their addresses.
+// indexTenant files super objects under the tenant they were made for; indexAddress files nodes under their addresses;
+// indexNode files pods under the tenant they were made for and their node.
 const (
 	indexTenant  = "tenant"
 	indexAddress = "address"
+	indexNode    = "node"
 )
 
 // New returns an Engine. Connections to tenants live until the context ends.
@@ -153,7 +155,7 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 	var err error
 	w.cache, err = e.super.NewCache(cluster.CacheOptions{
 		Kind: k, Selector: selector,
-		Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress},
+		Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress, indexNode: byNode},
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
 			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
@@ -181,6 +183,13 @@ func byTenant(in any) ([]string, error) {
 		if id := o.GetLabels()[names.LabelTenant]; id != "" {
 			return []string{id}, nil
 		}
+	}
+	return nil, nil
+}
+
+func byNode(in any) ([]string, error) {
+	if pod, ok := in.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
+		return []string{pod.Labels[names.LabelTenant] + "/" + pod.Spec.NodeName}, nil
 	}
 	return nil, nil
 }
@@ -357,6 +366,10 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 		TenantNamespace: func(super string) (string, bool) {
 			id, namespace, ok := e.tenantNamespace(super)
 			return namespace, ok && id == t.Facts.ID
+		},
+		Runs: func(node string) bool {
+			pods := e.cache("pods")
+			return pods != nil && pods.Has(indexNode, string(t.Facts.ID)+"/"+node)
 		},
 		NodeAddress: func(ip string) bool {
 			nodes := e.cache("nodes")

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -72,6 +74,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 		}
 		return
 	}
+	e.enqueueTouched(w.Kind, old, now)
 	id, ref, ok := e.superRef(w.Kind, o)
 	if !ok {
 		return
@@ -90,6 +93,25 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	e.enqueueReferrers(t, ref.Kind, key)
 	if ref.Kind == kindNamespaces && now != nil {
 		e.enqueueNamespace(t, ref.Name)
+	}
+}
+
+// enqueueTouched queues what a super object has begun or ceased to touch.
+func (e *Engine) enqueueTouched(k resource.Kind, old, now resource.Object) {
+	before, after := k.Touches(old), k.Touches(now)
+	if slices.Equal(before, after) {
+		return
+	}
+	id := ""
+	for _, o := range []resource.Object{old, now} {
+		if o != nil {
+			id = o.GetLabels()[names.LabelTenant]
+		}
+	}
+	for _, ref := range slices.Concat(before, after) {
+		if w := e.kinds()[ref.Kind]; w != nil {
+			w.queue.Add(resource.Key{Tenant: names.TenantID(id), Namespace: ref.Namespace, Name: ref.Name})
+		}
 	}
 }
 

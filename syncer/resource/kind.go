@@ -27,6 +27,7 @@ type Kind struct {
 	Route      func(super Object) (Ref, bool)
 	Stirs      func(old, now Object) bool
 	Odd        func(tenant Object) bool
+	Touches    func(super Object) []Ref
 	// Everyone says that each tenant has a replica of each object.
 	Everyone bool
 	Home     func(super Object) string
@@ -65,6 +66,7 @@ func Of[T Object](r Resource[T]) Kind {
 			return r.Refused(v, Pair[T]{Tenant: cast(tenant), Super: cast(super)}, message)
 		},
 		References: refs(r.References),
+		Touches:    refs(r.Touches),
 		Route: func(o Object) (Ref, bool) {
 			if t := cast(o); r.Route != nil && present(t) {
 				return r.Route(t)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -76,8 +77,22 @@ type Facts struct {
 	PodSecurity psa.Level
 	// Transparent and Opaque are prefixes of metadata keys, see VirtualClusterSpec.
 	Transparent, Opaque []string
+	// Scheduler says that a scheduler of the tenant's own assigns its pods to nodes.
+	Scheduler bool
+	// Nodes are the nodes that the tenant sees.
+	Nodes NodeFacts
 	// Disabled are the names of the kinds that are switched off for the tenant.
 	Disabled []string
+}
+
+// NodeFacts say which nodes of the super cluster a tenant sees, and what of them.
+type NodeFacts struct {
+	// Used limits them to those that run a pod of the tenant.
+	Used bool
+	// Selector are requirements that the labels of a node must meet; none for all nodes.
+	Selector []corev1.NodeSelectorRequirement
+	// HiddenTaints and HiddenLabels are keys that are not shown. One that ends in / stands for all that begin with it.
+	HiddenTaints, HiddenLabels []string
 }
 
 // View is everything a decision may depend on besides the two objects themselves: facts, and lookups in caches. What
@@ -100,6 +115,8 @@ type View struct {
 	Referenced func(ref Ref) bool
 	// TenantNamespace returns the tenant's name of a super namespace, false if it is not one of the tenant's.
 	TenantNamespace func(superNamespace string) (string, bool)
+	// Runs says whether a node of the super cluster has a pod of the tenant.
+	Runs func(node string) bool
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
 }
@@ -269,6 +286,9 @@ type Resource[T Object] struct {
 	// the tenant; it is empty when there is none. Nil means the namespace it lies in, and every tenant for kinds that lie
 	// in none.
 	Home func(T) string
+	// Touches lists, by the tenant's names, what else is to be decided again when it begins or ceases to be touched by a super
+	// object that was made for the tenant.
+	Touches func(T) []Ref
 	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
 	// an Up of that kind. It returns false for the usual.
 	Route func(T) (Ref, bool)

@@ -28,6 +28,7 @@ type world struct {
 	super      []resource.Object
 	referenced []resource.Ref
 	nodes      []string
+	runs       bool
 }
 
 func (w world) view() resource.View {
@@ -86,6 +87,7 @@ func (w world) view() resource.View {
 		TenantNamespace: func(super string) (string, bool) {
 			return "shop", super == names.SuperNamespace(tenantID, "shop")
 		},
+		Runs: func(string) bool { return w.runs },
 		NodeAddress: func(ip string) bool {
 			for _, n := range w.nodes {
 				if n == ip {

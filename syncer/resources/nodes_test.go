@@ -247,3 +247,54 @@ func TestVirtualNodeKeepsWhatIsTheTenants(t *testing.T) {
 		})
 	}
 }
+
+func TestWhichNodesATenantSees(t *testing.T) {
+	machine := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "real", Labels: map[string]string{"pool": "shared", "rack": "7", "vendor.example/id": "1"}},
+		Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: "vendor.example/a", Effect: corev1.TaintEffectNoSchedule}, {Key: "b", Effect: corev1.TaintEffectNoSchedule}}},
+	}
+	pool := func(value string) []corev1.NodeSelectorRequirement {
+		return []corev1.NodeSelectorRequirement{{Key: "pool", Operator: corev1.NodeSelectorOpIn, Values: []string{value}}}
+	}
+	for name, tc := range map[string]struct {
+		facts resource.NodeFacts
+		runs  bool
+		sees  bool
+	}{
+		"All":           {sees: true},
+		"Selected":      {facts: resource.NodeFacts{Selector: pool("shared")}, sees: true},
+		"NotSelected":   {facts: resource.NodeFacts{Selector: pool("other")}},
+		"Used":          {facts: resource.NodeFacts{Used: true}, runs: true, sees: true},
+		"NotUsed":       {facts: resource.NodeFacts{Used: true}},
+		"UsedOfAnother": {facts: resource.NodeFacts{Used: true, Selector: pool("other")}, runs: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := world{facts: resource.Facts{Nodes: tc.facts}, runs: tc.runs}
+			ops, err := decide(t, nodes.Kind(), w, "", "n1", nil, machine)
+			if !tc.sees {
+				if len(ops) > 0 || err != nil {
+					t.Fatalf("it is made: %s, %v", encode(t, ops), err)
+				}
+				ops, err = decide(t, nodes.Kind(), world{}, "", "n1", nil, machine)
+				virtual := created[*corev1.Node](t, ops, err)
+				ops, err = decide(t, nodes.Kind(), w, "", "n1", virtual, machine)
+				if err != nil || len(ops) == 0 || ops[0].Verb != resource.Delete || ops[0].Side != resource.Tenant {
+					t.Errorf("it stays: %s, %v", encode(t, ops), err)
+				}
+				return
+			}
+			created[*corev1.Node](t, ops, err)
+		})
+	}
+	t.Run("Hidden", func(t *testing.T) {
+		w := world{facts: resource.Facts{Nodes: resource.NodeFacts{HiddenTaints: []string{"vendor.example/"}, HiddenLabels: []string{"vendor.example/", "rack"}}}}
+		ops, err := decide(t, nodes.Kind(), w, "", "n1", nil, machine)
+		got := created[*corev1.Node](t, ops, err)
+		if diff := cmp.Diff(map[string]string{"pool": "shared"}, got.Labels); diff != "" {
+			t.Errorf("labels (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(machine.Spec.Taints[1:], got.Spec.Taints); diff != "" {
+			t.Errorf("taints (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -64,6 +64,7 @@ func TestImageTagsAreTheVersionsBuilt(t *testing.T) {
 	want := []string{
 		"registry.k8s.io/kube-apiserver:" + kubernetes,
 		"registry.k8s.io/kube-controller-manager:" + kubernetes,
+		"registry.k8s.io/kube-scheduler:" + kubernetes,
 		"registry.k8s.io/kubectl:" + kubernetes,
 		"registry.k8s.io/etcd:" + etcd + "-0",
 		"registry.k8s.io/coredns/coredns:" + version("../../hack/versions.mk", `COREDNS_VERSION\s*:= (\S+)`),

@@ -33,6 +33,7 @@ const (
 	kubeletClientSecret     = "kube-apiserver-kubelet-client"
 	frontProxySecret        = "front-proxy-client"
 	controllerManagerSecret = "kube-controller-manager-client"
+	schedulerSecret         = "kube-scheduler-client"
 	adminSecret             = "admin-client"
 	syncerSecret            = "vc-syncer-client"
 )
@@ -109,6 +110,9 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 		{adminSecret, clusterCA, clusterCA, pki.Request{CommonName: "kubernetes-admin", Organizations: []string{adminsGroup}, Usages: client}},
 		{syncerSecret, clusterCA, clusterCA, pki.Request{CommonName: names.Syncer, Organizations: []string{adminsGroup}, Usages: client}},
 	}
+	if tenant.VirtualCluster.Spec.Scheduler.Enabled {
+		leaves = append(leaves, leaf{schedulerSecret, clusterCA, clusterCA, pki.Request{CommonName: "system:kube-scheduler", Usages: client}})
+	}
 	lifetime := time.Duration(cmp.Or(tenant.VirtualCluster.Spec.PKIExpireDays, 365)) * 24 * time.Hour
 	pairs := map[string]pki.Pair{}
 	for _, l := range leaves {
@@ -134,6 +138,7 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 			names.Etcd:              hash(etcdCA.Certificate),
 			names.APIServer:         hash(clusterCA.Certificate, etcdCA.Certificate, frontProxyCA.Certificate, agentServingCA.Certificate, public),
 			names.ControllerManager: hash(clusterCA.Certificate, public),
+			names.Scheduler:         hash(clusterCA.Certificate),
 		},
 	}, nil
 }

@@ -50,6 +50,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		replicas:     cmp.Or(vc.Spec.ControlPlane.Replicas, 1),
 		serviceRange: tenant.ServiceRange,
 		version:      tenant.Version.Spec,
+		scheduled:    vc.Spec.Scheduler.Enabled,
 	}
 	service, err := p.ensureServices(ctx, tenant, &l)
 	if err != nil {
@@ -83,7 +84,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 // ensureWorkloads writes what runs the components and reports on each. All start together, as soon as etcd has its
 // volume: a kube-apiserver that waits longer for etcd tries it ever more rarely, and exits in the end.
 func (p *Provisioner) ensureWorkloads(ctx context.Context, tenant *provision.Tenant, l layout) error {
-	kubeconfig, err := l.controllerManagerKubeconfig()
+	kubeconfig, err := l.componentKubeconfig(names.ControllerManager, controllerManagerSecret)
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (p *Provisioner) ensureWorkloads(ctx context.Context, tenant *provision.Ten
 	tenant.Report(tenancyv1alpha1.ConditionAPIServerReady, "all replicas of kube-apiserver are ready", apiServerErr)
 	controllerManagerErr := p.ensureWorkload(ctx, l.controllerManager())
 	tenant.Report(tenancyv1alpha1.ConditionControllerManagerReady, "all replicas of kube-controller-manager are ready", controllerManagerErr)
-	return errors.Join(etcdErr, apiServerErr, controllerManagerErr)
+	return errors.Join(etcdErr, apiServerErr, controllerManagerErr, p.ensureScheduler(ctx, tenant, l))
 }
 
 // ensureWorkload writes a StatefulSet and returns nil when all its replicas are ready.

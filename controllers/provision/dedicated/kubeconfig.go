@@ -56,20 +56,20 @@ func (p *Provisioner) ensureKubeconfigs(ctx context.Context, tenant *provision.T
 	return nil
 }
 
-// controllerManagerKubeconfig renders the kubeconfig of kube-controller-manager. It names files, so that a renewed
-// certificate is used without a restart.
-func (l layout) controllerManagerKubeconfig() (*corev1.ConfigMap, error) {
-	data, err := kubeconfig(names.ControllerManager, "https://"+net.JoinHostPort(l.apiServerIP, fmt.Sprint(apiServerServicePort)), names.ControllerManager,
-		clientcmdapi.Cluster{CertificateAuthority: file(controllerManagerSecret, keystore.AuthorityKey)},
+// componentKubeconfig renders the kubeconfig of a component with the certificate in a Secret. It names files, so that a
+// renewed certificate is used without a restart.
+func (l layout) componentKubeconfig(component, secret string) (*corev1.ConfigMap, error) {
+	data, err := kubeconfig(component, "https://"+net.JoinHostPort(l.apiServerIP, fmt.Sprint(apiServerServicePort)), component,
+		clientcmdapi.Cluster{CertificateAuthority: file(secret, keystore.AuthorityKey)},
 		clientcmdapi.AuthInfo{
-			ClientCertificate: file(controllerManagerSecret, keystore.CertificateKey),
-			ClientKey:         file(controllerManagerSecret, keystore.PrivateKeyKey),
+			ClientCertificate: file(secret, keystore.CertificateKey),
+			ClientKey:         file(secret, keystore.PrivateKeyKey),
 		})
 	if err != nil {
 		return nil, err
 	}
 	return &corev1.ConfigMap{
-		ObjectMeta: l.meta(names.ControllerManager, names.ControllerManager),
+		ObjectMeta: l.meta(component, component),
 		Data:       map[string]string{names.KubeconfigKey: string(data)},
 	}, nil
 }

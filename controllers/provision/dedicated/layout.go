@@ -23,6 +23,7 @@ const (
 	etcdPeerPort          = 2380
 	etcdMetricsPort       = 2381
 	controllerManagerPort = 10257
+	schedulerPort         = 10259
 )
 
 // Where files are in the containers.
@@ -46,6 +47,8 @@ type layout struct {
 	replicas            int32
 	serviceRange        netip.Prefix
 	version             tenancyv1alpha1.ClusterVersionSpec
+	// scheduled says that the tenant has a scheduler of its own.
+	scheduled bool
 	// apiServerIP and etcdIP are cluster IPs of the super cluster: the components find each other without DNS.
 	apiServerIP, etcdIP string
 	// hashes, by component, are over what the component does not reload.
@@ -58,7 +61,7 @@ func (l layout) disruptionBudgets() []*policyv1.PodDisruptionBudget {
 		return nil
 	}
 	var budgets []*policyv1.PodDisruptionBudget
-	for _, component := range components() {
+	for _, component := range l.components() {
 		one := intstr.FromInt32(1)
 		budgets = append(budgets, &policyv1.PodDisruptionBudget{
 			ObjectMeta: l.meta(component, component),
@@ -72,8 +75,12 @@ func (l layout) disruptionBudgets() []*policyv1.PodDisruptionBudget {
 }
 
 // components lists the names of the components.
-func components() []string {
-	return []string{names.Etcd, names.APIServer, names.ControllerManager}
+func (l layout) components() []string {
+	list := []string{names.Etcd, names.APIServer, names.ControllerManager}
+	if l.scheduled {
+		list = append(list, names.Scheduler)
+	}
+	return list
 }
 
 // selector returns the labels that select the pods of a component in the root namespace.

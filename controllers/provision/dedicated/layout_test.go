@@ -36,7 +36,7 @@ func newLayout(change ...func(*layout)) layout {
 		version:      tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
 		apiServerIP:  "10.96.1.1",
 		etcdIP:       "10.96.1.2",
-		hashes:       map[string]string{names.Etcd: "e", names.APIServer: "a", names.ControllerManager: "c"},
+		hashes:       map[string]string{names.Etcd: "e", names.APIServer: "a", names.ControllerManager: "c", names.Scheduler: "s"},
 	}
 	for _, f := range change {
 		f(&l)
@@ -45,7 +45,7 @@ func newLayout(change ...func(*layout)) layout {
 }
 
 func workloads(l layout) []*appsv1.StatefulSet {
-	return []*appsv1.StatefulSet{l.etcd(), l.apiServer(), l.controllerManager()}
+	return []*appsv1.StatefulSet{l.etcd(), l.apiServer(), l.controllerManager(), l.scheduler()}
 }
 
 func TestRendering(t *testing.T) {
@@ -57,6 +57,7 @@ func TestRendering(t *testing.T) {
 		"etcd":                    {layout: newLayout(), render: func(l layout) []client.Object { return []client.Object{l.etcd()} }},
 		"kube-apiserver":          {layout: newLayout(), render: func(l layout) []client.Object { return []client.Object{l.apiServer()} }},
 		"kube-controller-manager": {layout: newLayout(), render: func(l layout) []client.Object { return []client.Object{l.controllerManager()} }},
+		"kube-scheduler":          {layout: newLayout(), render: func(l layout) []client.Object { return []client.Object{l.scheduler()} }},
 		"services": {layout: newLayout(), render: func(l layout) []client.Object {
 			apiServer, etcd, etcdClient := l.services(tenancyv1alpha1.ExposureSpec{Annotations: map[string]string{"example.org/lb": "internal"}})
 			return []client.Object{apiServer, etcd, etcdClient}
@@ -130,6 +131,7 @@ func TestPodsMountOnlyTheKeysTheyNeed(t *testing.T) {
 			"kube-apiserver-serving/tls.key", "service-account-key/sa.key",
 		},
 		names.ControllerManager: {"cluster-ca/tls.key", "kube-controller-manager-client/tls.key", "service-account-key/sa.key"},
+		names.Scheduler:         {"kube-scheduler-client/tls.key"},
 	}
 	got := map[string][]string{}
 	for _, set := range workloads(newLayout()) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -30,7 +31,9 @@ func Kind() resource.Kind {
 		Trim: func(n *corev1.Node) {
 			n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
 		},
-		Down: func(_ resource.View, in *corev1.Node) (*corev1.Node, error) {
+		Needed: needed,
+		Down: func(v resource.View, machine *corev1.Node) (*corev1.Node, error) {
+			in := shown(v, machine)
 			out := &corev1.Node{
 				Spec:   corev1.NodeSpec{Unschedulable: in.Spec.Unschedulable, Taints: in.Spec.Taints},
 				Status: status(in),
@@ -44,6 +47,39 @@ func Kind() resource.Kind {
 		Stirs: func(old, now *corev1.Node) bool { return !sameToPods(old, now) },
 		Odd:   func(n *corev1.Node) bool { return !OwnOf(n).empty() },
 	})
+}
+
+// needed says whether the tenant sees a node.
+func needed(v resource.View, machine *corev1.Node) bool {
+	if v.Tenant.Nodes.Used && !v.Runs(machine.Name) {
+		return false
+	}
+	if len(v.Tenant.Nodes.Selector) == 0 {
+		return true
+	}
+	selector, err := nodeaffinity.NewNodeSelector(&corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: v.Tenant.Nodes.Selector}},
+	})
+	return err == nil && selector.Match(machine)
+}
+
+// shown returns what the tenant sees of the metadata and spec of a node.
+func shown(v resource.View, machine *corev1.Node) *corev1.Node {
+	if len(v.Tenant.Nodes.HiddenLabels) == 0 && len(v.Tenant.Nodes.HiddenTaints) == 0 {
+		return machine
+	}
+	out := *machine
+	out.Labels = maps.Clone(machine.Labels)
+	maps.DeleteFunc(out.Labels, func(key, _ string) bool { return hidden(v.Tenant.Nodes.HiddenLabels, key) })
+	out.Spec.Taints = slices.DeleteFunc(slices.Clone(machine.Spec.Taints), func(t corev1.Taint) bool {
+		return hidden(v.Tenant.Nodes.HiddenTaints, t.Key)
+	})
+	return &out
+}
+
+// hidden says whether a key is in a list of keys and prefixes.
+func hidden(keys []string, key string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return k == key || strings.HasSuffix(k, "/") && strings.HasPrefix(key, k) })
 }
 
 // merge sets what came from the real node and leaves what the tenant added. It runs on the annotations as they were.

@@ -56,6 +56,18 @@ func extended(in *corev1.Node) string {
 	return strings.Join(out, ",")
 }
 
+// Added returns the extended resources that the tenant added to a virtual node.
+func Added(virtual *corev1.Node) []corev1.ResourceName {
+	ours := list(virtual, annotationResources)
+	var out []corev1.ResourceName
+	for name := range virtual.Status.Capacity {
+		if Extended(name) && !slices.Contains(ours, string(name)) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
 // list reads an annotation that is a list.
 func list(n *corev1.Node, annotation string) []string {
 	if n.Annotations[annotation] == "" {

@@ -241,6 +241,13 @@ func (t *translation) placeSpec(dst, src *corev1.PodSpec) error {
 			return resource.Waiting(retryNodes, "a node for the pod: %s", p.none)
 		}
 		p.constrain(dst)
+		if p.only == nil {
+			t.confine(dst)
+		}
+		return nil
+	}
+	if t.view.Tenant.Scheduler {
+		t.scheduled(dst, src.NodeName)
 		return nil
 	}
 	required, _ := labelKeys(t.pod)
@@ -251,7 +258,15 @@ func (t *translation) placeSpec(dst, src *corev1.PodSpec) error {
 		}
 	})
 	requireField(dst, named(corev1.NodeSelectorOpIn, src.NodeName))
+	t.confine(dst)
 	return nil
+}
+
+// confine keeps the replica on the nodes that the tenant may use.
+func (t *translation) confine(dst *corev1.PodSpec) {
+	if selector := t.view.Tenant.Nodes.Selector; len(selector) > 0 {
+		require(dst, corev1.NodeSelectorTerm{MatchExpressions: selector})
+	}
 }
 
 // named requires a node by its name.
@@ -303,8 +318,10 @@ func notes(v resource.View, pod *corev1.Pod) map[string]string {
 
 // outdated says that a super pod still waits for a node, and that the choice of nodes has changed since it was made.
 func outdated(v resource.View, tenant, super *corev1.Pod) bool {
-	return tenant.Spec.NodeName == "" && super.Spec.NodeName == "" && tenant.DeletionTimestamp == nil && !terminal(tenant) &&
-		super.Annotations[names.AnnotationPlacement] != place(v, tenant).digest()
+	if tenant.Spec.NodeName != "" || super.Spec.NodeName != "" || tenant.DeletionTimestamp != nil || terminal(tenant) {
+		return false
+	}
+	return v.Tenant.Scheduler || super.Annotations[names.AnnotationPlacement] != place(v, tenant).digest()
 }
 
 // withdraw removes a super pod unless it got a node in the meantime.
@@ -318,7 +335,7 @@ func withdraw(super *corev1.Pod) []resource.Op {
 
 // unplaced tells the tenant, as a scheduler does, that there is no node for a pod.
 func unplaced(v resource.View, pod *corev1.Pod) ([]resource.Op, error) {
-	if pod.DeletionTimestamp != nil || pod.Spec.NodeName != "" || len(pod.Spec.SchedulingGates) > 0 || terminal(pod) {
+	if v.Tenant.Scheduler || pod.DeletionTimestamp != nil || pod.Spec.NodeName != "" || len(pod.Spec.SchedulingGates) > 0 || terminal(pod) {
 		return nil, nil
 	}
 	none := place(v, pod).none

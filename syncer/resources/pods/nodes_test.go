@@ -249,3 +249,23 @@ func TestDisruptionTargetOfTheTenantStays(t *testing.T) {
 	}
 	t.Errorf("conditions are %+v", after.Status.Conditions)
 }
+
+func TestTenantSeesSomeNodesOnly(t *testing.T) {
+	w := newWorld()
+	w.facts.Nodes.Selector = []corev1.NodeSelectorRequirement{{Key: "pool", Operator: corev1.NodeSelectorOpIn, Values: []string{"shared"}}}
+	const confined = "pool In shared"
+	for name, tc := range map[string]struct {
+		pod  func(*corev1.Pod)
+		want []string
+	}{
+		"Any":                 {func(*corev1.Pod) {}, []string{confined}},
+		"OwnTerms":            {spec(func(s *corev1.PodSpec) { requireField(s, named(corev1.NodeSelectorOpIn, "a")) }), []string{confined + " & metadata.name In a"}},
+		"NodeChosenInAdvance": {spec(func(s *corev1.PodSpec) { s.NodeName = "a" }), []string{confined + " & metadata.name In a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, terms(mustDown(t, w, pod(tc.pod)).Spec)); diff != "" {
+				t.Errorf("required affinity (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -52,6 +52,12 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		Merge:      merge,
 		Up:         k.up,
 		References: references,
+		Touches: func(pod *corev1.Pod) []resource.Ref {
+			if pod.Spec.NodeName == "" {
+				return nil
+			}
+			return []resource.Ref{{Kind: kindNodes, Name: pod.Spec.NodeName}}
+		},
 	}
 }
 
@@ -66,7 +72,7 @@ func needed(v resource.View, pod *corev1.Pod) bool {
 	if len(pod.Spec.SchedulingGates) > 0 {
 		return false
 	}
-	if !terminal(pod) && !started(pod) {
+	if !terminal(pod) && !started(pod) && !(v.Tenant.Scheduler && pod.Spec.NodeName == "") {
 		return true
 	}
 	return v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) != nil

@@ -30,14 +30,15 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 	if err := t.copy(&conditions, &src.Conditions); err != nil {
 		return err
 	}
+	chosen := awaited(t.view, t.pod, t.super)
 	for _, c := range conditions {
-		if fromNode(c.Type) {
+		if fromNode(c.Type) && !(chosen && c.Type == corev1.PodScheduled) {
 			dst.Conditions = append(dst.Conditions, c)
 		}
 	}
 	for _, c := range t.pod.Status.Conditions {
 		// Whoever disrupts a pod says so before: the super cluster does of its own disruptions, the tenant of its own.
-		own := c.Type == corev1.DisruptionTarget && !slices.ContainsFunc(dst.Conditions, func(d corev1.PodCondition) bool { return d.Type == c.Type })
+		own := chosen && c.Type == corev1.PodScheduled || c.Type == corev1.DisruptionTarget && !slices.ContainsFunc(dst.Conditions, func(d corev1.PodCondition) bool { return d.Type == c.Type })
 		if !fromNode(c.Type) || own {
 			dst.Conditions = append(dst.Conditions, c)
 		}

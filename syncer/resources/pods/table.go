@@ -49,7 +49,7 @@ func specTable() []rules {
 			mapped("only false passes: a user namespace of its own", "HostUsers"),
 			set("false: tokens of the super cluster are never mounted", "AutomountServiceAccountToken"),
 			drop("the API server fills it from serviceAccountName", "DeprecatedServiceAccount"),
-			drop("pods are scheduled by the default scheduler of the super cluster", "SchedulerName"),
+			drop("pods are scheduled by the default scheduler of the super cluster, or were by one of the tenant", "SchedulerName"),
 			mapped(whyPriority, "PriorityClassName"),
 			drop("follow from the priority class of the super cluster", "Priority", "PreemptionPolicy"),
 			drop("follows from the runtime class of the super cluster", "Overhead"),

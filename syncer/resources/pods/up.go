@@ -37,7 +37,10 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	case terminal(tenant) && !terminal(super) && tenant.DeletionTimestamp == nil:
 		return discard(super), nil // somebody in the tenant ended it
 	}
-	var ops []resource.Op
+	ops, rejection := rejected(v, tenant, super)
+	if len(ops) > 0 {
+		return ops, rejection
+	}
 	if tenant.Spec.NodeName == "" && super.Spec.NodeName != "" && tenant.DeletionTimestamp == nil {
 		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.Bind, Object: tenant, Node: super.Spec.NodeName, Why: resource.Bound})
 	}
@@ -51,7 +54,7 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 			return ops, err
 		}
 	}
-	return ops, nil
+	return ops, rejection
 }
 
 // over says that nothing will be done with the pod any more.

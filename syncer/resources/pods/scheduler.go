@@ -1,0 +1,80 @@
+package pods
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
+)
+
+// rejectAfter is how long a pod that the tenant's own scheduler bound may wait for its node.
+const rejectAfter = time.Minute
+
+// nodeRejected is the reason of a pod that its node did not take.
+const nodeRejected = "NodeRejected"
+
+// scheduled restricts the replica to the node that the tenant's own scheduler chose. Everything else that chooses a node
+// has been decided there, with what only the tenant knows.
+func (t *translation) scheduled(dst *corev1.PodSpec, node string) {
+	dst.NodeSelector, dst.Affinity, dst.TopologySpreadConstraints = nil, nil, nil
+	requireField(dst, named(corev1.NodeSelectorOpIn, node))
+	t.confine(dst)
+	virtual, ok := t.view.Get(resource.Tenant, resource.Ref{Kind: kindNodes, Name: node}).(*corev1.Node)
+	if !ok || virtual == nil {
+		return
+	}
+	added := nodes.Added(virtual)
+	if len(added) == 0 {
+		return
+	}
+	drop := func(r *corev1.ResourceRequirements) {
+		for _, list := range []corev1.ResourceList{r.Requests, r.Limits} {
+			maps.DeleteFunc(list, func(name corev1.ResourceName, _ apiresource.Quantity) bool { return slices.Contains(added, name) })
+		}
+	}
+	if dst.Resources != nil {
+		drop(dst.Resources)
+	}
+	for _, containers := range [][]corev1.Container{dst.InitContainers, dst.Containers} {
+		for i := range containers {
+			drop(&containers[i].Resources)
+		}
+	}
+}
+
+// awaited says that the tenant's own scheduler has chosen a node, where the super pod is not yet.
+func awaited(v resource.View, tenant, super *corev1.Pod) bool {
+	return v.Tenant.Scheduler && tenant.Spec.NodeName != "" && super.Spec.NodeName == ""
+}
+
+// rejected ends a pod that finds no room on the node that the tenant's own scheduler chose, as a kubelet does: the
+// scheduler does not choose twice for a pod, but its controller makes another one. Until then it returns when to look
+// again.
+func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
+	if !awaited(v, tenant, super) || over(tenant, super) {
+		return nil, nil
+	}
+	i := slices.IndexFunc(super.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable
+	})
+	if i < 0 {
+		return nil, nil
+	}
+	condition := super.Status.Conditions[i]
+	if left := condition.LastTransitionTime.Add(rejectAfter).Sub(v.Now); left > 0 {
+		return nil, resource.Waiting(left, "room on the node that the tenant's scheduler chose")
+	}
+	status := *tenant.Status.DeepCopy()
+	status.Phase, status.Reason = corev1.PodFailed, nodeRejected
+	status.Message = "Node " + tenant.Spec.NodeName + " has no room for the pod: " + v.ForTenant(condition.Message, tenant.Namespace)
+	ops, err := patchStatus(resource.Tenant, tenant, status)
+	if err != nil {
+		return nil, err
+	}
+	return append(ops, resource.Tell(v, tenant, corev1.SchemeGroupVersion.WithKind("Pod"), corev1.EventTypeWarning, nodeRejected, status.Message)), nil
+}
