@@ -60,9 +60,10 @@ func (c *Cluster) Load(ctx context.Context, archives []string) error {
 }
 
 func (c *Cluster) load(ctx context.Context, archives []string) error {
-	group, ctx := errgroup.WithContext(ctx)
+	// The group's context ends with it.
+	group, each := errgroup.WithContext(ctx)
 	for _, n := range c.nodes() {
-		group.Go(func() error { return c.loadNode(ctx, n, archives) })
+		group.Go(func() error { return c.loadNode(each, n, archives) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
