@@ -69,16 +69,24 @@ func owner(_ context.Context, root client.Object) []ctrl.Request {
 	return []ctrl.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}}
 }
 
-// Setup adds the syncer to a manager, which caches at least as Cache says. It works once the manager is started and leads; the context is that of the
-// process.
+// Setup adds the syncer to a manager, which caches at least as Cache says. It works once the manager is started and
+// leads; the context is that of the process.
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
+	offered := make(chan event.TypedGenericEvent[string], movesBuffer)
 	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
 	follower := newFollower(mgr, o.Inside)
+	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
-		Kinds: resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage}),
+		Kinds: kinds,
 		Super: mgr.GetConfig(), Workers: o.Workers,
 		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
 		Brake: o.Brake, Registerer: o.Registerer,
+		Offered: func(kind string) {
+			select {
+			case offered <- event.TypedGenericEvent[string]{Object: kind}:
+			default: // every policy is looked at now and then
+			}
+		},
 		Moved: func(id names.TenantID, _ tenants.State, _ string) {
 			if vc, ok := follower.virtualCluster(id); ok {
 				moves <- event.TypedGenericEvent[types.NamespacedName]{Object: vc}
@@ -89,6 +97,9 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		return fmt.Errorf("creating the engine: %w", err)
 	}
 	follower.engine = e
+	if err := setupPolicies(mgr, e, kinds, offered); err != nil {
+		return err
+	}
 	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {
 		return fmt.Errorf("adding the engine to the manager: %w", err)
 	}

@@ -27,6 +27,7 @@ func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion(),
 		&VirtualCluster{}, &VirtualClusterList{},
 		&ClusterVersion{}, &ClusterVersionList{},
+		&SyncPolicy{}, &SyncPolicyList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil

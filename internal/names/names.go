@@ -26,6 +26,9 @@ const (
 	LabelPublic = Prefix + "super.public"
 	// LabelToken, on a Secret that holds the service account tokens of a tenant's pod, is "true".
 	LabelToken = Prefix + "token"
+	// LabelAggregateToSyncer, on a ClusterRole with the value "true", gives the syncer the rights in it, which it needs for
+	// the custom resources that SyncPolicies offer.
+	LabelAggregateToSyncer = "rbac." + Prefix + "aggregate-to-syncer"
 	// LabelComponent, on control plane objects: etcd, kube-apiserver, kube-controller-manager or
 	// kube-scheduler.
 	LabelComponent = Prefix + "component"
@@ -97,6 +100,9 @@ const (
 
 // Finalizer of a VirtualCluster: vc-manager removes everything made for it in the super cluster first.
 const Finalizer = Prefix + "cleanup"
+
+// FinalizerReplicas of a SyncPolicy: vc-syncer removes the replicas that there are because of it first.
+const FinalizerReplicas = Prefix + "replicas"
 
 // Names of the control plane's components: of their StatefulSets and values of LabelComponent.
 const (

@@ -191,6 +191,9 @@ func (e *Engine) align(t *tenants.Tenant) {
 		if !w.offered() || w.SuperOnly {
 			continue
 		}
+		if w.Definition != "" && !w.withdrawn(t.Facts.ID) && t.Cache(w.Name) != nil && !t.Filled(w.Definition) {
+			continue // what it depends on is being read again
+		}
 		if !e.wanted(t, w) {
 			t.Unwatch(w.Name)
 			continue
@@ -203,8 +206,8 @@ func (e *Engine) align(t *tenants.Tenant) {
 
 // wanted says whether a tenant's objects of an offered kind are of interest.
 func (e *Engine) wanted(t *tenants.Tenant, w *worker) bool {
-	if w.withdrawn(t.Facts.ID) && (w.Keep || replicas(t, w) == 0) {
-		return false
+	if w.withdrawn(t.Facts.ID) {
+		return !w.Keep && replicas(t, w) > 0 // until they are gone
 	}
 	return w.Served == nil || w.Served(e.view(t)) == nil
 }

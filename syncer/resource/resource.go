@@ -209,6 +209,7 @@ const (
 	Replaced    = "Replaced"
 	Unwanted    = "Unwanted"
 	Withdrawn   = "Withdrawn"
+	Filled      = "Filled"
 	Deleted     = "Deleted"
 	Vanished    = "Vanished"
 	Status      = "Status"

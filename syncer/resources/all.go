@@ -4,11 +4,6 @@
 package resources
 
 import (
-	"maps"
-	"strings"
-
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
@@ -51,23 +46,4 @@ func All(o Options) []resource.Kind {
 
 // copyMeta gives the replica the tenant's labels and annotations. Reserved keys are taken out when the replica is
 // stamped.
-func copyMeta(v resource.View, in, out resource.Object) {
-	out.SetLabels(filter(v, in.GetLabels()))
-	out.SetAnnotations(filter(v, in.GetAnnotations()))
-}
-
-func filter(v resource.View, in map[string]string) map[string]string {
-	out := maps.Clone(in)
-	maps.DeleteFunc(out, func(key, _ string) bool {
-		if key == corev1.LastAppliedConfigAnnotation { // a whole copy of the object
-			return true
-		}
-		for _, prefix := range v.Tenant.Opaque {
-			if strings.HasPrefix(key, prefix) {
-				return true
-			}
-		}
-		return false
-	})
-	return out
-}
+func copyMeta(v resource.View, in, out resource.Object) { v.CopyMeta(in, out) }

@@ -1,0 +1,128 @@
+package custom
+
+import (
+	"regexp"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// upward brings the status of a replica to the tenant's object, and the fields that the super cluster decides.
+func (p *policy) upward(v resource.View, pair resource.Pair[*unstructured.Unstructured]) ([]resource.Op, error) {
+	tenant, super := pair.Tenant, pair.Super
+	if tenant == nil || super == nil || super.GetAnnotations()[names.AnnotationUID] != string(tenant.GetUID()) {
+		return nil, nil
+	}
+	current := tenant.DeepCopy()
+	p.setStatus(v, super, current, p.generations(tenant, super))
+	verb := resource.PatchStatus
+	if !p.status {
+		verb = resource.Patch
+	}
+	ops, err := patch(nil, verb, resource.Status, tenant, current)
+	if err != nil || p.up == nil {
+		return ops, err
+	}
+	current = tenant.DeepCopy()
+	content := contentOf(super, false)
+	filled := map[string]any{}
+	set(content, filled, p.up)
+	p.forTenant(v, filled)
+	set(filled, current.Object, p.up)
+	return patch(ops, resource.Patch, resource.Filled, tenant, current)
+}
+
+// publishStatus brings the status of an object of the super cluster to its replica in a tenant.
+func (p *policy) publishStatus(v resource.View, pair resource.Pair[*unstructured.Unstructured]) ([]resource.Op, error) {
+	tenant, super := pair.Tenant, pair.Super
+	if tenant == nil || super == nil || tenant.GetAnnotations()[names.AnnotationUID] != string(super.GetUID()) {
+		return nil, nil
+	}
+	current := tenant.DeepCopy()
+	p.setStatus(v, super, current, func(observed int64) int64 {
+		if observed >= super.GetGeneration() {
+			return tenant.GetGeneration()
+		}
+		return min(observed, tenant.GetGeneration()-1)
+	})
+	return patch(nil, resource.PatchStatus, resource.Status, tenant, current)
+}
+
+func patch(ops []resource.Op, verb resource.Verb, why string, from, to *unstructured.Unstructured) ([]resource.Op, error) {
+	body, err := resource.Diff(from, to, resource.SameObject)
+	if err != nil || body == nil {
+		return ops, err
+	}
+	return append(ops, resource.Op{Side: resource.Tenant, Verb: verb, Object: from, Patch: body, Why: why}), nil
+}
+
+// setStatus gives a tenant's object the status of the super cluster's, as far as it passes.
+func (p *policy) setStatus(v resource.View, super, tenant *unstructured.Unstructured, generation func(int64) int64) {
+	if p.drop.below("status").ends() {
+		return
+	}
+	value, ok := super.Object["status"]
+	if !ok {
+		delete(tenant.Object, "status")
+		return
+	}
+	status := map[string]any{"status": copyOf(value)}
+	without(status, p.drop)
+	p.forTenant(v, status)
+	if p.status {
+		generations(status, generation)
+	}
+	tenant.Object["status"] = status["status"]
+}
+
+// generations returns what generation of the tenant's object a generation of its replica stands for: its own, once the
+// replica was made from it and that was observed, and one before it until then.
+func (p *policy) generations(tenant, super *unstructured.Unstructured) func(int64) int64 {
+	current := super.GetAnnotations()[names.AnnotationGeneration] == strconv.FormatInt(tenant.GetGeneration(), 10)
+	return func(observed int64) int64 {
+		if current && observed >= super.GetGeneration() {
+			return tenant.GetGeneration()
+		}
+		return min(observed, tenant.GetGeneration()-1)
+	}
+}
+
+// generations replaces every observed generation, in place.
+func generations(value any, f func(int64) int64) {
+	eachField(value, func(name string, element any, set func(any), _ func()) {
+		if observed, ok := element.(int64); ok && name == "observedGeneration" {
+			set(f(observed))
+			return
+		}
+		generations(element, f)
+	})
+}
+
+// forTenant replaces, in every text, the names of the tenant's namespaces in the super cluster by the tenant's, in place.
+func (p *policy) forTenant(v resource.View, value any) {
+	texts(value, p.label, func(label string) string {
+		if namespace, ours := v.TenantNamespace(label); ours {
+			return namespace
+		}
+		return label
+	})
+}
+
+// labelPattern finds what may be the name of a super namespace in a text: those names end in a hash and are long.
+const labelPattern = `[a-z0-9][-a-z0-9]{13,62}`
+
+func texts(value any, label *regexp.Regexp, f func(string) string) {
+	eachField(value, func(_ string, element any, set func(any), _ func()) {
+		text, ok := element.(string)
+		if !ok {
+			texts(element, label, f)
+			return
+		}
+		if replaced := label.ReplaceAllStringFunc(text, f); replaced != text {
+			set(replaced)
+		}
+	})
+}
