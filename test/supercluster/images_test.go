@@ -1,7 +1,11 @@
 package supercluster
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,6 +78,31 @@ func TestImageTagsAreTheVersionsBuilt(t *testing.T) {
 	for _, ref := range want {
 		if !slices.Contains(built, ref) {
 			t.Errorf("%s is not in the list of images:\n%s", ref, strings.Join(built, "\n"))
+		}
+	}
+}
+
+// TestConformanceImagesAreThoseOfTheSuite finds stand-ins that the suite does not ask for any more after an update of
+// Kubernetes.
+func TestConformanceImagesAreThoseOfTheSuite(t *testing.T) {
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	suite, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "test/utils/image/manifest.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	specs, err := images.ReadList("../conformance/images/images.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range specs {
+		for _, ref := range spec.Refs() {
+			name, version, _ := strings.Cut(path.Base(ref), ":")
+			if !strings.Contains(string(suite), fmt.Sprintf(", %q, %q}", name, version)) {
+				t.Errorf("the suite has no image %s", ref)
+			}
 		}
 	}
 }
