@@ -15,6 +15,7 @@ import (
 	"text/template"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
@@ -47,7 +48,7 @@ func run(args []string) error {
 	}
 	spec, status := fields()
 	var out bytes.Buffer
-	if err := t.Execute(&out, map[string]any{"Kinds": kinds(), "Spec": spec, "Status": status}); err != nil {
+	if err := t.Execute(&out, map[string]any{"Kinds": kinds(), "Spec": spec, "Status": status, "Others": others()}); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
 	return os.WriteFile(args[0], out.Bytes(), 0o644)
@@ -81,21 +82,40 @@ type section struct {
 // row is a decision about some fields.
 type row struct{ Fields, Action, Why string }
 
+// others returns the decisions about all types but those of pods.
+func others() []section {
+	var all []section
+	for _, d := range resources.Decisions() {
+		name := fieldName(d.Of, d.Field)
+		if f, _ := d.Of.FieldByName(d.Field); strings.HasPrefix(name, "[") { // it has no section of its own
+			name = "those of `" + f.Type.Name() + "`"
+		}
+		all = appendRow(all, d.Of.Name(), row{Fields: name, Action: string(d.Action), Why: d.Why})
+	}
+	return all
+}
+
+// appendRow adds a row to the section of its type, or its field to the last row when that says the same.
+func appendRow(all []section, of string, r row) []section {
+	if len(all) == 0 || all[len(all)-1].Type != of {
+		all = append(all, section{Type: of})
+	}
+	s := &all[len(all)-1]
+	if last := len(s.Rows) - 1; last >= 0 && s.Rows[last].Action == r.Action && s.Rows[last].Why == r.Why {
+		s.Rows[last].Fields += ", " + r.Fields
+		return all
+	}
+	s.Rows = append(s.Rows, r)
+	return all
+}
+
 // fields returns the decisions about specs and those about statuses, as users write the fields.
 func fields() (spec, status []section) {
 	types := map[string]reflect.Type{}
 	collect(reflect.TypeFor[corev1.Pod](), types)
 	var all []section
 	for _, d := range pods.Decisions() {
-		if len(all) == 0 || all[len(all)-1].Type != d.Type {
-			all = append(all, section{Type: d.Type})
-		}
-		s, name := &all[len(all)-1], fieldName(types[d.Type], d.Field)
-		if last := len(s.Rows) - 1; last >= 0 && s.Rows[last].Action == string(d.Action) && s.Rows[last].Why == d.Why {
-			s.Rows[last].Fields += ", " + name
-			continue
-		}
-		s.Rows = append(s.Rows, row{Fields: name, Action: string(d.Action), Why: d.Why})
+		all = appendRow(all, d.Type, row{Fields: fieldName(types[d.Type], d.Field), Action: string(d.Action), Why: d.Why})
 	}
 	first := slices.IndexFunc(all, func(s section) bool { return s.Type == reflect.TypeFor[corev1.PodStatus]().Name() })
 	return all[:first], all[first:]
@@ -125,6 +145,9 @@ func fieldName(t reflect.Type, field string) string {
 		return "`" + field + "`"
 	}
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if name == "" && f.Type == reflect.TypeFor[metav1.TypeMeta]() {
+		return "`apiVersion`, `kind`"
+	}
 	if name == "" {
 		return "[" + field + "](#" + strings.ToLower(field) + ")"
 	}

@@ -1,0 +1,148 @@
+package resources
+
+import (
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
+)
+
+// Decision is what happens to one field of a type, on the way from the origin to the replica.
+type Decision struct {
+	Of     reflect.Type
+	Field  string
+	Action pods.Action
+	Why    string
+}
+
+// Decisions lists the decisions about the fields of all types that are translated, but those of pods. A test holds each
+// against what the translation does, and fails when a version of Kubernetes brings a field that nobody decided.
+func Decisions() []Decision {
+	var out []Decision
+	for _, t := range fieldRules() {
+		for _, r := range t.rules {
+			for _, field := range r.fields {
+				out = append(out, Decision{Of: t.of, Field: field, Action: r.action, Why: r.why})
+			}
+		}
+	}
+	return out
+}
+
+type typeRules struct {
+	of    reflect.Type
+	rules []fieldRule
+}
+
+type fieldRule struct {
+	action pods.Action
+	why    string
+	fields []string
+}
+
+func rulesOf[T any](rules ...fieldRule) typeRules {
+	return typeRules{of: reflect.TypeFor[T](), rules: rules}
+}
+
+func pass(why string, fields ...string) fieldRule    { return fieldRule{pods.Pass, why, fields} }
+func mapped(why string, fields ...string) fieldRule  { return fieldRule{pods.Map, why, fields} }
+func set(why string, fields ...string) fieldRule     { return fieldRule{pods.Set, why, fields} }
+func drop(why string, fields ...string) fieldRule    { return fieldRule{pods.Drop, why, fields} }
+func refused(why string, fields ...string) fieldRule { return fieldRule{pods.Refuse, why, fields} }
+
+// Reasons that many fields share.
+const (
+	whySame     = "means the same on both sides"
+	whyNames    = "objects of the namespace have the same names in the super namespace"
+	whyOperator = "is the operator's business"
+)
+
+// meta are the decisions about what is around the fields of a kind.
+func meta() fieldRule {
+	return mapped("as described above", "TypeMeta", "ObjectMeta")
+}
+
+func fieldRules() []typeRules {
+	return []typeRules{
+		rulesOf[corev1.ConfigMap](meta(), pass(whySame, "Data", "BinaryData", "Immutable")),
+		rulesOf[corev1.Secret](
+			meta(),
+			pass(whySame, "Data", "Immutable"),
+			drop("written by clients only, the API server moves it to data", "StringData"),
+			mapped("service account tokens become opaque, because the super cluster would bind the type to an account of its own", "Type")),
+		rulesOf[corev1.ServiceAccount](
+			meta(),
+			set("false: tokens of the super cluster are never mounted", "AutomountServiceAccountToken"),
+			drop("the tenant's admission has written them into pods", "ImagePullSecrets"),
+			drop("accounts have no tokens in the super cluster", "Secrets")),
+		rulesOf[corev1.ServiceSpec](
+			pass(whySame, "Type", "Selector", "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
+				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),
+			mapped("as far as the address is in the tenant's own range; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs", "IPFamilies", "IPFamilyPolicy"),
+			drop("the super cluster chooses", "HealthCheckNodePort", "LoadBalancerIP", "LoadBalancerClass"),
+			refused("would take traffic for addresses of others", "ExternalIPs")),
+		rulesOf[discoveryv1.EndpointSlice](
+			meta(),
+			pass(whySame, "AddressType", "Ports"),
+			mapped("each field in it is decided by itself", "Endpoints")),
+		rulesOf[discoveryv1.Endpoint](
+			pass("unless an address is not that of a workload", "Addresses"),
+			pass(whySame, "Conditions", "Hostname", "NodeName", "Zone", "Hints"),
+			drop("the pods of a Service without selector are not known to be the tenant's", "TargetRef"),
+			drop("an old form of zone and node name", "DeprecatedTopology")),
+		rulesOf[corev1.PersistentVolumeClaimSpec](
+			pass(whySame, "AccessModes", "StorageClassName", "VolumeMode"),
+			mapped("requests, which is what claims have", "Resources"),
+			mapped("only a claim of the namespace; others are refused", "DataSource", "DataSourceRef"),
+			drop("classes of volume attributes are not offered", "VolumeAttributesClassName"),
+			refused("volumes are provisioned for the claim", "VolumeName", "Selector")),
+		rulesOf[networkingv1.IngressSpec](
+			mapped("only of classes that are offered; also taken from the old annotation", "IngressClassName"),
+			pass(whyNames, "DefaultBackend", "TLS", "Rules")),
+		rulesOf[networkingv1.NetworkPolicySpec](
+			pass("pods have the same labels on both sides", "PodSelector"),
+			pass(whySame, "PolicyTypes"),
+			mapped("each field in it is decided by itself", "Ingress", "Egress")),
+		rulesOf[networkingv1.NetworkPolicyIngressRule](
+			pass(whySame, "Ports"),
+			mapped("each field in it is decided by itself", "From")),
+		rulesOf[networkingv1.NetworkPolicyEgressRule](
+			pass(whySame, "Ports"),
+			mapped("each field in it is decided by itself", "To")),
+		rulesOf[networkingv1.NetworkPolicyPeer](
+			pass("pods have the same labels on both sides", "PodSelector"),
+			mapped("the names of the super namespaces that it selects in the tenant", "NamespaceSelector"),
+			pass(whySame, "IPBlock")),
+		rulesOf[policyv1.PodDisruptionBudgetSpec](
+			pass("pods have the same labels on both sides", "Selector"),
+			pass(whySame, "UnhealthyPodEvictionPolicy"),
+			mapped("the number of healthy pods that the tenant's controller computed", "MinAvailable"),
+			drop("is in minAvailable", "MaxUnavailable")),
+
+		rulesOf[corev1.PersistentVolumeSpec](
+			pass(whySame, "Capacity", "AccessModes", "VolumeMode", "StorageClassName", "PersistentVolumeReclaimPolicy", "NodeAffinity"),
+			mapped("the tenant's claim", "ClaimRef"),
+			mapped("a CSI volume without what leads to the storage", "PersistentVolumeSource"),
+			drop(whyOperator, "MountOptions", "VolumeAttributesClassName")),
+		rulesOf[storagev1.StorageClass](
+			meta(),
+			pass(whySame, "Provisioner", "ReclaimPolicy", "AllowVolumeExpansion", "VolumeBindingMode", "AllowedTopologies"),
+			mapped("without those that name Secrets", "Parameters"),
+			drop(whyOperator, "MountOptions")),
+		rulesOf[networkingv1.IngressClassSpec](
+			pass(whySame, "Controller"),
+			drop(whyOperator, "Parameters")),
+		rulesOf[schedulingv1.PriorityClass](
+			meta(),
+			pass(whySame, "Value", "Description", "PreemptionPolicy"),
+			drop("what pods get that name none is the tenant's choice", "GlobalDefault")),
+		rulesOf[nodev1.RuntimeClass](meta(), pass(whySame, "Handler", "Overhead", "Scheduling")),
+	}
+}
