@@ -137,7 +137,7 @@ func load(dir string) ([]result, error) {
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b result) int {
-		return cmp.Or(a.Started.Compare(b.Started), strings.Compare(a.Target, b.Target))
+		return cmp.Or(a.Started.Truncate(time.Minute).Compare(b.Started.Truncate(time.Minute)), strings.Compare(a.Target, b.Target))
 	})
 	return all, nil
 }

@@ -71,6 +71,27 @@ func ensureCgroup(name string) error {
 	return nil
 }
 
+// weighCgroup gives a cgroup the share of the processors of so many machines, each as busy as four processes.
+func weighCgroup(name string, machines int) error {
+	mounts, _, err := cgroupMounts()
+	if err != nil {
+		return err
+	}
+	for _, mount := range mounts {
+		// Of version 1 and of version 2, in units of one process each.
+		for file, unit := range map[string]int{"cpu.shares": 1024, "cpu.weight": 100} {
+			path := filepath.Join(mount, name, file)
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err := os.WriteFile(path, []byte(strconv.Itoa(min(4*machines*unit, 100*unit))), 0o644); err != nil {
+				return fmt.Errorf("setting the share of the processors: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // inheritCpuset fills what a new version 1 cpuset leaves empty; an empty one takes no process.
 func inheritCpuset(parent, child string) error {
 	if _, err := os.Stat(filepath.Join(child, "cgroup.clone_children")); errors.Is(err, fs.ErrNotExist) {

@@ -200,6 +200,11 @@ func (c *Cluster) prepareNodes(ctx context.Context) error {
 	if err := ensureCgroup(c.cgroupName() + "/daemons"); err != nil {
 		return err
 	}
+	// All of a cluster would otherwise get no more of the processors than any single process outside, a compiler for
+	// instance, and probes that wait for a second would fail.
+	if err := weighCgroup(c.cgroupName(), 1+len(c.nodes())); err != nil {
+		return err
+	}
 	for _, n := range c.nodes() {
 		if err := ensureCgroup(n.cgroup); err != nil {
 			return err
