@@ -48,7 +48,7 @@ type World struct {
 func newWorld(name string, index int, dir string, binaries binaries, etcd string, extraArgs []string) *World {
 	return &World{
 		Name:        name,
-		ServiceCIDR: fmt.Sprintf("10.%d.%d.0/24", 200+index/250, index%250),
+		ServiceCIDR: fmt.Sprintf("10.%d.%d.0/21", 200+index/32, index%32*8),
 		dir:         filepath.Join(dir, name),
 		binaries:    binaries,
 		etcd:        etcd,
