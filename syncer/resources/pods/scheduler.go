@@ -3,6 +3,7 @@ package pods
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,11 +53,23 @@ func awaited(v resource.View, tenant, super *corev1.Pod) bool {
 	return v.Tenant.Scheduler && tenant.Spec.NodeName != "" && super.Spec.NodeName == ""
 }
 
-// rejected ends a pod that finds no room on the node that the tenant's own scheduler chose, as a kubelet does: the
-// scheduler does not choose twice for a pod, but its controller makes another one. Until then it returns when to look
-// again.
+// kubeletReasons are parts of what the super cluster's scheduler says of a node without room for the pod, and the reasons
+// with which a kubelet rejects a pod for that.
+func kubeletReasons() map[string]string {
+	return map[string]string{
+		"Insufficient cpu":               "OutOfcpu",
+		"Insufficient memory":            "OutOfmemory",
+		"Insufficient ephemeral-storage": "OutOfephemeral-storage",
+		"Too many pods":                  "OutOfpods",
+		"didn't have free ports":         "NodePorts",
+	}
+}
+
+// rejected ends a pod that finds no room on the node that was chosen for it, as a kubelet does: nobody chooses twice for a
+// pod, but its controller makes another one. A pod that was made with the name of a node is answered at once. What the
+// tenant's own scheduler chose may take a while to become free; until then it returns when to look again.
 func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
-	if !awaited(v, tenant, super) || over(tenant, super) {
+	if tenant.Spec.NodeName == "" || super.Spec.NodeName != "" || over(tenant, super) {
 		return nil, nil
 	}
 	i := slices.IndexFunc(super.Status.Conditions, func(c corev1.PodCondition) bool {
@@ -65,16 +78,32 @@ func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error)
 	if i < 0 {
 		return nil, nil
 	}
-	condition := super.Status.Conditions[i]
+	condition, reason := super.Status.Conditions[i], ""
+	for part, of := range kubeletReasons() {
+		if strings.Contains(condition.Message, part) {
+			reason = of
+		}
+	}
+	if !v.Tenant.Scheduler && reason == "" {
+		return nil, nil // no kubelet has seen it either: the node does not exist, or is not ready
+	}
+	if !v.Tenant.Scheduler {
+		return end(v, tenant, reason, condition.Message)
+	}
 	if left := condition.LastTransitionTime.Add(rejectAfter).Sub(v.Now); left > 0 {
 		return nil, resource.Waiting(left, "room on the node that the tenant's scheduler chose")
 	}
+	return end(v, tenant, nodeRejected, condition.Message)
+}
+
+// end says that the node does not take the pod.
+func end(v resource.View, tenant *corev1.Pod, reason, message string) ([]resource.Op, error) {
 	status := *tenant.Status.DeepCopy()
-	status.Phase, status.Reason = corev1.PodFailed, nodeRejected
-	status.Message = "Node " + tenant.Spec.NodeName + " has no room for the pod: " + v.ForTenant(condition.Message, tenant.Namespace)
+	status.Phase, status.Reason = corev1.PodFailed, reason
+	status.Message = "Node " + tenant.Spec.NodeName + " has no room for the pod: " + v.ForTenant(message, tenant.Namespace)
 	ops, err := patchStatus(resource.Tenant, tenant, status)
 	if err != nil {
 		return nil, err
 	}
-	return append(ops, resource.Tell(v, tenant, corev1.SchemeGroupVersion.WithKind("Pod"), corev1.EventTypeWarning, nodeRejected, status.Message)), nil
+	return append(ops, resource.Tell(v, tenant, corev1.SchemeGroupVersion.WithKind("Pod"), corev1.EventTypeWarning, reason, status.Message)), nil
 }

@@ -104,3 +104,44 @@ func TestNodeThatTheSchedulerChoseIsFull(t *testing.T) {
 		t.Errorf("%v, operations (-want +got):\n%s", err, diff)
 	}
 }
+
+// A pod that was made with the name of a node ends as a kubelet would end it, unless no kubelet would have seen it.
+func TestNodeThatSomebodyChoseIsFull(t *testing.T) {
+	for name, tc := range map[string]struct{ message, reason string }{
+		"Ports":    {"0/2 nodes are available: 1 node(s) didn't have free ports for the requested pod ports, 1 node(s) didn't satisfy plugin(s) [NodeAffinity].", "NodePorts"},
+		"CPU":      {"0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity].", "OutOfcpu"},
+		"Pods":     {"0/2 nodes are available: 1 Too many pods, 1 node(s) didn't satisfy plugin(s) [NodeAffinity].", "OutOfpods"},
+		"NoNode":   {"0/2 nodes are available: 2 node(s) didn't satisfy plugin(s) [NodeAffinity].", ""},
+		"NotReady": {"0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) didn't satisfy plugin(s) [NodeAffinity].", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			tenant := pod(spec(func(s *corev1.PodSpec) { s.NodeName = node }))
+			super := mustDown(t, w, tenant)
+			super.UID, super.ResourceVersion = "super-uid", "9"
+			super.Status = corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{
+				Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: tc.message,
+			}}}
+			ops, err := decide(w, tenant, super)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, op := range ops {
+				if op.Verb != resource.PatchStatus {
+					continue
+				}
+				after, err := patch(tenant, op)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if after.Status.Phase == corev1.PodFailed {
+					got = after.Status.Reason
+				}
+			}
+			if got != tc.reason {
+				t.Errorf("the pod ends with %q, want %q: %v", got, tc.reason, summary(ops))
+			}
+		})
+	}
+}
