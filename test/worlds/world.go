@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -210,14 +211,20 @@ func DefaultControllers() []string {
 	}
 }
 
-// StartControllers starts a kube-controller-manager with the given controllers, in place of one that runs.
-func (w *World) StartControllers(controllers ...string) error {
+// StartControllers starts a kube-controller-manager with the given controllers, in place of one that runs. It waits for
+// the API server to be well, because a kube-controller-manager does that for ten seconds only and then ends.
+func (w *World) StartControllers(ctx context.Context, controllers ...string) error {
+	err := poll(ctx, func(ctx context.Context) error {
+		return w.Client.Discovery().RESTClient().Get().AbsPath("/healthz").Do(ctx).Error()
+	}, 50*time.Millisecond)
+	if err != nil {
+		return fmt.Errorf("waiting for the API server to be well: %w", err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.controllers != nil {
 		w.controllers.kill()
 	}
-	var err error
 	w.controllers, err = startProcess(w.path("kube-controller-manager.log"), w.binaries.controllerManager,
 		"--kubeconfig="+w.KubeconfigPath(),
 		"--controllers="+strings.Join(controllers, ","),

@@ -113,14 +113,14 @@ func bring(ctx context.Context, world *World, crds bool, controllers []string) e
 	if err := world.create(ctx); err != nil {
 		return fmt.Errorf("starting %s: %w", world.Name, err)
 	}
-	if len(controllers) > 0 {
-		if err := world.StartControllers(controllers...); err != nil {
-			return fmt.Errorf("starting the controllers of %s: %w", world.Name, err)
-		}
-	}
 	if crds {
 		if err := installCRDs(ctx, world); err != nil {
 			return fmt.Errorf("installing CRDs into %s: %w", world.Name, err)
+		}
+	}
+	if len(controllers) > 0 {
+		if err := world.StartControllers(ctx, controllers...); err != nil {
+			return fmt.Errorf("starting the controllers of %s: %w", world.Name, err)
 		}
 	}
 	return nil
