@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 
 func withWorlds(m *testing.M) (int, error) {
 	ctrl.SetLogger(zap.New())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var err error
 	w, err = worlds.New(ctx, worlds.Options{
