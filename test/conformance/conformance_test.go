@@ -136,6 +136,51 @@ func TestProgressCounts(t *testing.T) {
 	}
 }
 
+func TestSerialTestsRunAfterTheParallelOnes(t *testing.T) {
+	tenants := []target{{name: "a"}, {name: "b"}}
+	for name, tc := range map[string]struct {
+		runs     []string
+		together bool
+		want     [][]string
+	}{
+		"Default":  {[]string{runTenants, runSerial}, false, [][]string{{"a-parallel", "b-parallel"}, {"a-serial"}, {"b-serial"}}},
+		"Together": {[]string{runTenants, runSerial}, true, [][]string{{"a-parallel", "b-parallel"}, {"a-serial", "b-serial"}}},
+		"Serial":   {[]string{runSerial}, false, [][]string{{"a-serial"}, {"b-serial"}}},
+		"Bare":     {[]string{runBare}, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := runner{options: options{runs: tc.runs, serialTogether: tc.together, processes: 2}}
+			var got [][]string
+			for _, g := range r.tenantGroups(tenants) {
+				var names []string
+				for _, e := range g {
+					names = append(names, e.name())
+				}
+				got = append(got, names)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestASuiteThatDiesLeavesTestsThatDidNotRun(t *testing.T) {
+	dir := t.TempDir()
+	s := suite{ginkgo: "/bin/false"}
+	e := execution{target: "a", phase: parallelPhase(), dir: filepath.Join(dir, "a-parallel"), expected: []string{"x"}, deadline: time.Now().Add(time.Hour)}
+	if err := s.run(t.Context(), e); err == nil {
+		t.Error("no error although there is no report")
+	}
+	got, err := load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 || got[0].counts()[notRun] != 1 || len(verdict(got)) == 0 {
+		t.Errorf("got %+v, want one test that did not run", got)
+	}
+}
+
 func TestSaveAndLoad(t *testing.T) {
 	dir := t.TempDir()
 	want := []result{results("a", "parallel", "x", passed, "y", "failed"), results("a", "serial", "z", absent)}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,50 +34,59 @@ type target struct {
 	name, kubeconfig string
 }
 
+// all does one run after the other. One that could not be made does not stop the next: it shows in the report.
 func (r runner) all(ctx context.Context) error {
-	if slices.Contains(r.runs, runBare) {
-		t := target{bare, r.kubeconfig}
-		for _, e := range []execution{r.execution(t, parallelPhase(), r.processes*len(r.tenants)), r.execution(t, serialPhase(), 1)} {
-			if err := r.together(ctx, []execution{e}); err != nil {
-				return err
-			}
-		}
+	var errs []error
+	for _, g := range r.bareGroups() {
+		errs = append(errs, r.together(ctx, g))
 	}
 	if !slices.Contains(r.runs, runTenants) && !slices.Contains(r.runs, runSerial) {
-		return nil
+		return errors.Join(errs...)
 	}
 	tenants, err := r.prepareTenants(ctx)
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
-	if slices.Contains(r.runs, runTenants) {
-		var group []execution
-		for _, t := range tenants {
-			group = append(group, r.execution(t, parallelPhase(), r.processes))
-		}
-		if err := r.together(ctx, group); err != nil {
-			return err
-		}
-	}
-	if slices.Contains(r.runs, runSerial) {
-		var group []execution
-		for _, t := range tenants {
-			group = append(group, r.execution(t, serialPhase(), 1))
-		}
-		groups := [][]execution{group}
-		if !r.serialTogether {
-			groups = slices.Collect(slices.Chunk(group, 1))
-		}
-		for _, g := range groups {
-			if err := r.together(ctx, g); err != nil {
-				return err
-			}
-		}
+	for _, g := range r.tenantGroups(tenants) {
+		errs = append(errs, r.together(ctx, g))
 	}
 	if r.again {
-		return r.repeat(ctx, tenants)
+		errs = append(errs, r.repeat(ctx, tenants))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// bareGroups are the executions on the bare cluster; those of a group run at the same time.
+func (r runner) bareGroups() [][]execution {
+	if !slices.Contains(r.runs, runBare) {
+		return nil
+	}
+	t := target{bare, r.kubeconfig}
+	return [][]execution{
+		{r.execution(t, parallelPhase(), r.processes*len(r.tenants))},
+		{r.execution(t, serialPhase(), 1)},
+	}
+}
+
+// tenantGroups are those in tenants.
+func (r runner) tenantGroups(tenants []target) [][]execution {
+	var parallel, serial []execution
+	for _, t := range tenants {
+		parallel = append(parallel, r.execution(t, parallelPhase(), r.processes))
+		serial = append(serial, r.execution(t, serialPhase(), 1))
+	}
+	var groups [][]execution
+	if slices.Contains(r.runs, runTenants) {
+		groups = append(groups, parallel)
+	}
+	switch {
+	case !slices.Contains(r.runs, runSerial):
+	case r.serialTogether:
+		groups = append(groups, serial)
+	default:
+		groups = slices.AppendSeq(groups, slices.Chunk(serial, 1))
+	}
+	return groups
 }
 
 func (r runner) execution(t target, p phase, processes int) execution {
@@ -92,7 +102,8 @@ func (r runner) together(ctx context.Context, group []execution) error {
 	if !ok {
 		deadline = time.Now().Add(r.timeout)
 	}
-	var g errgroup.Group // without a common context: one that fails does not stop the others
+	// Without a common context: one that fails does not stop the others.
+	var g errgroup.Group
 	for _, e := range group {
 		e.deadline = deadline
 		g.Go(func() error {

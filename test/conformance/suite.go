@@ -133,10 +133,11 @@ func (s suite) run(ctx context.Context, e execution) error {
 	r.Seconds = time.Since(r.Started).Seconds()
 	tests, err := readReport(report)
 	if err != nil {
-		return fmt.Errorf("running %s: %w", e.name(), errors.Join(ended, err))
+		err = fmt.Errorf("running %s: %w", e.name(), errors.Join(ended, err))
+		tests = []test{{Name: "Report", State: "failed", Message: err.Error(), Extra: true}}
 	}
 	r.Tests = complete(e.expected, tests)
-	return r.save(e.dir)
+	return errors.Join(err, r.save(e.dir))
 }
 
 // start runs the processes and waits for them. That tests failed shows in the report; only without one the error tells
