@@ -103,11 +103,12 @@ type worker struct {
 }
 
 // indexTenant files super objects under the tenant they were made for; indexAddress files nodes under their addresses;
-// indexNode files pods under the tenant they were made for and their node.
+// indexNode files pods under the tenant they were made for and their node, indexHost under their node alone.
 const (
 	indexTenant  = "tenant"
 	indexAddress = "address"
 	indexNode    = "node"
+	indexHost    = "host"
 )
 
 // New returns an Engine. Connections to tenants live until the context ends.
@@ -155,7 +156,7 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 	var err error
 	w.cache, err = e.super.NewCache(cluster.CacheOptions{
 		Kind: k, Selector: selector,
-		Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress, indexNode: byNode},
+		Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress, indexNode: byNode, indexHost: byHost},
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
 			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
@@ -190,6 +191,13 @@ func byTenant(in any) ([]string, error) {
 func byNode(in any) ([]string, error) {
 	if pod, ok := in.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
 		return []string{pod.Labels[names.LabelTenant] + "/" + pod.Spec.NodeName}, nil
+	}
+	return nil, nil
+}
+
+func byHost(in any) ([]string, error) {
+	if pod, ok := in.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
+		return []string{pod.Spec.NodeName}, nil
 	}
 	return nil, nil
 }
@@ -342,6 +350,9 @@ func superName(k resource.Kind, id names.TenantID, ref resource.Ref) (namespace,
 // kindNamespaces is the kind in whose replicas the others live.
 const kindNamespaces = "namespaces"
 
+// kindNodes is the kind that others run on.
+const kindNodes = "nodes"
+
 func (e *Engine) view(t *tenants.Tenant) resource.View {
 	return resource.View{
 		Tenant: t.Facts,
@@ -371,8 +382,9 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			pods := e.cache("pods")
 			return pods != nil && pods.Has(indexNode, string(t.Facts.ID)+"/"+node)
 		},
+		Taken: func(node string) corev1.ResourceList { return e.taken(t.Facts.ID, node) },
 		NodeAddress: func(ip string) bool {
-			nodes := e.cache("nodes")
+			nodes := e.cache(kindNodes)
 			return nodes != nil && nodes.Has(indexAddress, ip)
 		},
 	}

@@ -2,7 +2,10 @@ package engine
 
 import (
 	"slices"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -68,6 +71,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	if o == nil {
 		o = old
 	}
+	e.enqueueLoaded(w.Kind, old, now)
 	if w.Everyone {
 		for _, t := range e.registry.All() {
 			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
@@ -94,6 +98,46 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	if ref.Kind == kindNamespaces && now != nil {
 		e.enqueueNamespace(t, ref.Name)
 	}
+}
+
+// settleLoad gathers changes of what is taken of a node, each of which is a write in each tenant with a scheduler.
+const settleLoad = time.Second
+
+// enqueueLoaded queues the virtual nodes of which a super object takes more or less than before, in tenants that have
+// schedulers of their own.
+func (e *Engine) enqueueLoaded(k resource.Kind, old, now resource.Object) {
+	before, was := k.Loads(old)
+	after, is := k.Loads(now)
+	w := e.kinds()[kindNodes]
+	if w == nil || before == after && equality.Semantic.DeepEqual(was, is) {
+		return
+	}
+	for _, t := range e.registry.All() {
+		for _, node := range []string{before, after} {
+			if t.Facts.Scheduler && node != "" {
+				w.queue.AddAfter(resource.Key{Tenant: t.Facts.ID, Name: node}, settleLoad)
+			}
+		}
+	}
+}
+
+// taken returns what everything that is not the tenant's requests of a node.
+func (e *Engine) taken(id names.TenantID, node string) corev1.ResourceList {
+	sum := corev1.ResourceList{}
+	for _, w := range e.kinds() {
+		w.cache.By(indexHost, node, func(o resource.Object) {
+			if o.GetLabels()[names.LabelTenant] == string(id) {
+				return
+			}
+			_, requests := w.Loads(o)
+			for name, quantity := range requests {
+				total := sum[name]
+				total.Add(quantity)
+				sum[name] = total
+			}
+		})
+	}
+	return sum
 }
 
 // enqueueTouched queues what a super object has begun or ceased to touch.

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -28,6 +29,7 @@ type Kind struct {
 	Stirs      func(old, now Object) bool
 	Odd        func(tenant Object) bool
 	Touches    func(super Object) []Ref
+	Loads      func(super Object) (node string, requests corev1.ResourceList)
 	// Everyone says that each tenant has a replica of each object.
 	Everyone bool
 	Home     func(super Object) string
@@ -78,6 +80,12 @@ func Of[T Object](r Resource[T]) Kind {
 	k.Odd = func(o Object) bool {
 		t := cast(o)
 		return r.Odd != nil && present(t) && r.Odd(t)
+	}
+	k.Loads = func(o Object) (string, corev1.ResourceList) {
+		if t := cast(o); r.Loads != nil && present(t) {
+			return r.Loads(t)
+		}
+		return "", nil
 	}
 	k.Everyone = r.Origin == Super && r.Home == nil && (r.Cluster || r.Published != nil)
 	k.Home = func(o Object) string {

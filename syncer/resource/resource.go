@@ -117,6 +117,8 @@ type View struct {
 	TenantNamespace func(superNamespace string) (string, bool)
 	// Runs says whether a node of the super cluster has a pod of the tenant.
 	Runs func(node string) bool
+	// Taken returns what everything that is not the tenant's requests of a node of the super cluster.
+	Taken func(node string) corev1.ResourceList
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
 }
@@ -290,6 +292,8 @@ type Resource[T Object] struct {
 	// Touches lists, by the tenant's names, what else is to be decided again when it begins or ceases to be touched by a super
 	// object that was made for the tenant.
 	Touches func(T) []Ref
+	// Loads returns what a super object takes of which node, no node when it takes nothing. Nil means that none does.
+	Loads func(T) (node string, requests corev1.ResourceList)
 	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
 	// an Up of that kind. It returns false for the usual.
 	Route func(T) (Ref, bool)

@@ -32,6 +32,7 @@ func All(o Options) []resource.Kind {
 		ServiceAccounts(),
 		Events(),
 		nodes.Kind(),
+		OtherPods(),
 		PersistentVolumeClaims(),
 		PersistentVolumes(),
 		StorageClasses(),

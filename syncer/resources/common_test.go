@@ -29,6 +29,7 @@ type world struct {
 	referenced []resource.Ref
 	nodes      []string
 	runs       bool
+	taken      corev1.ResourceList
 }
 
 func (w world) view() resource.View {
@@ -87,7 +88,8 @@ func (w world) view() resource.View {
 		TenantNamespace: func(super string) (string, bool) {
 			return "shop", super == names.SuperNamespace(tenantID, "shop")
 		},
-		Runs: func(string) bool { return w.runs },
+		Runs:  func(string) bool { return w.runs },
+		Taken: func(string) corev1.ResourceList { return w.taken },
 		NodeAddress: func(ip string) bool {
 			for _, n := range w.nodes {
 				if n == ip {

@@ -298,3 +298,32 @@ func TestWhichNodesATenantSees(t *testing.T) {
 		}
 	})
 }
+
+func TestOwnSchedulerSeesWhatOthersTake(t *testing.T) {
+	list := func(cpu, memory, pods string) corev1.ResourceList {
+		return corev1.ResourceList{"cpu": apiresource.MustParse(cpu), "memory": apiresource.MustParse(memory), "pods": apiresource.MustParse(pods)}
+	}
+	machine := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "real"}, Status: corev1.NodeStatus{Capacity: list("2", "4Gi", "110"), Allocatable: list("2", "4Gi", "110")}}
+	ops, err := decide(t, nodes.Kind(), world{}, "", "n1", nil, machine)
+	virtual := created[*corev1.Node](t, ops, err)
+	always := corev1.ContainerRestartPolicyAlways
+	_, first := nodes.Load(&corev1.Pod{Spec: corev1.PodSpec{
+		NodeName:       "n1",
+		InitContainers: []corev1.Container{{RestartPolicy: &always, Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": apiresource.MustParse("100m")}}}},
+		Containers:     []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": apiresource.MustParse("400m"), "memory": apiresource.MustParse("5Gi")}}}},
+	}})
+	ops, err = decide(t, nodes.Kind(), world{facts: resource.Facts{Scheduler: true}, taken: first}, "", "n1", virtual, machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := patched(t, virtual, resource.Tenant, ops)
+	if diff := cmp.Diff(list("1500m", "0", "109"), after.Status.Allocatable); diff != "" {
+		t.Errorf("allocatable (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(list("2", "4Gi", "110"), after.Status.Capacity); diff != "" {
+		t.Errorf("capacity (-want +got):\n%s", diff)
+	}
+	if node, _ := nodes.Load(&corev1.Pod{Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}); node != "" {
+		t.Error("a pod that ended takes something")
+	}
+}

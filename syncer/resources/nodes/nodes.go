@@ -125,7 +125,7 @@ func mergeTaints(existing *corev1.Node, want []corev1.Taint) []corev1.Taint {
 }
 
 // up keeps the status current.
-func up(_ resource.View, p resource.Pair[*corev1.Node]) ([]resource.Op, error) {
+func up(v resource.View, p resource.Pair[*corev1.Node]) ([]resource.Op, error) {
 	if p.Tenant == nil || p.Super == nil || p.Tenant.Annotations[names.AnnotationUID] != string(p.Super.UID) {
 		return nil, nil
 	}
@@ -133,6 +133,9 @@ func up(_ resource.View, p resource.Pair[*corev1.Node]) ([]resource.Op, error) {
 	current.Status = status(p.Super)
 	current.Status.Capacity = withAdded(p.Tenant, current.Status.Capacity, p.Tenant.Status.Capacity)
 	current.Status.Allocatable = withAdded(p.Tenant, current.Status.Allocatable, p.Tenant.Status.Allocatable)
+	if v.Tenant.Scheduler { // it counts the tenant's own pods
+		current.Status.Allocatable = less(current.Status.Allocatable, v.Taken(p.Super.Name))
+	}
 	if resources := extended(p.Super); resources != "" {
 		current.Annotations[annotationResources] = resources
 	} else {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
 )
 
 // retry is when a pod that waits for something is looked at again although no event arrived.
@@ -52,6 +53,7 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		Merge:      merge,
 		Up:         k.up,
 		References: references,
+		Loads:      nodes.Load,
 		Touches: func(pod *corev1.Pod) []resource.Ref {
 			if pod.Spec.NodeName == "" {
 				return nil
@@ -193,7 +195,7 @@ func trim(pod *corev1.Pod) {
 	}
 	in := pod.Spec
 	pod.Spec = corev1.PodSpec{
-		NodeName: in.NodeName, Tolerations: in.Tolerations, Resources: in.Resources,
+		NodeName: in.NodeName, Overhead: in.Overhead, Tolerations: in.Tolerations, Resources: in.Resources,
 		ActiveDeadlineSeconds: in.ActiveDeadlineSeconds, TerminationGracePeriodSeconds: in.TerminationGracePeriodSeconds,
 		Containers: trimContainers(in.Containers), InitContainers: trimContainers(in.InitContainers),
 	}
@@ -206,7 +208,7 @@ func trim(pod *corev1.Pod) {
 func trimContainers(in []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for _, c := range in {
-		out = append(out, corev1.Container{Name: c.Name, Image: c.Image, Resources: c.Resources})
+		out = append(out, corev1.Container{Name: c.Name, Image: c.Image, Resources: c.Resources, RestartPolicy: c.RestartPolicy})
 	}
 	return out
 }

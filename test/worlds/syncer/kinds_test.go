@@ -89,6 +89,7 @@ func of[T client.Object](l life[T]) kindCase {
 func testedElsewhere() map[string]string {
 	return map[string]string{
 		"events":       "they are recorded, not replicated: TestEventsReachTheTenant",
+		"otherpods":    "only counted: TestOwnSchedulerAssignsNodes",
 		"rolebindings": "made with namespaces: TestNamespaces",
 		"tokens":       "made with pods: TestPodsHoldTokensOfTheTenant",
 	}

@@ -1,0 +1,204 @@
+package syncer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/test/worlds"
+)
+
+// realNode makes a node of the super cluster and waits for its virtual node in the tenant.
+func (r *running) realNode(t *testing.T, of tenant, name string) {
+	t.Helper()
+	machine := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"real": "yes"}}}
+	r.make(t, machine)
+	worlds.Eventually(t, limit, "virtual node "+name, func(ctx context.Context) error {
+		_, err := of.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+}
+
+func patchNode(t *testing.T, of tenant, name, body string, subresources ...string) {
+	t.Helper()
+	if _, err := of.CoreV1().Nodes().Patch(t.Context(), name, types.StrategicMergePatchType, []byte(body), metav1.PatchOptions{}, subresources...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// patchMachine changes a real node.
+func (r *running) patchMachine(t *testing.T, name, body string) {
+	t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := r.client.Patch(t.Context(), node, client.RawPatch(types.StrategicMergePatchType, []byte(body))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTenantsKeepWhatTheyPutOnNodes(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	const name = "own-node"
+	r.realNode(t, of, name)
+	patchNode(t, of, name, `{"metadata":{"labels":{"mine":"1","real":"no"}},"spec":{"unschedulable":true,"taints":[{"key":"mine","effect":"NoSchedule"}]}}`)
+	patchNode(t, of, name, `{"status":{"capacity":{"example.com/fakecpu":"5"},"allocatable":{"example.com/fakecpu":"5"}}}`, "status")
+	r.patchMachine(t, name, `{"metadata":{"labels":{"zone":"a"}},"spec":{"taints":[{"key":"operators","effect":"NoSchedule"}]}}`)
+	seen := func(what, labels, taints string, cordoned bool) {
+		t.Helper()
+		worlds.Eventually(t, limit, what, func(ctx context.Context) error {
+			node, err := of.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			var keys []string
+			for _, taint := range node.Spec.Taints {
+				if !strings.HasPrefix(taint.Key, "node.kubernetes.io/") {
+					keys = append(keys, taint.Key)
+				}
+			}
+			fake := node.Status.Allocatable["example.com/fakecpu"]
+			got := fmt.Sprint(node.Labels["real"], node.Labels["zone"], node.Labels["mine"])
+			if got != labels || strings.Join(keys, ",") != taints || node.Spec.Unschedulable != cordoned || fake.String() != "5" {
+				return fmt.Errorf("labels %q, taints %v, cordoned %t, fake resource %s", got, keys, node.Spec.Unschedulable, fake.String())
+			}
+			return nil
+		})
+	}
+	seen("labels and taints of both", "yesa1", "mine,operators", true)
+	r.patchMachine(t, name, `{"metadata":{"labels":{"zone":null}},"spec":{"taints":null,"unschedulable":true}}`)
+	r.patchMachine(t, name, `{"spec":{"unschedulable":null}}`)
+	seen("what the operator took back to be gone", "yes1", "mine", true)
+	patchNode(t, of, name, `{"metadata":{"labels":{"mine":null}},"spec":{"unschedulable":null,"taints":null}}`)
+	seen("what the tenant took back to be gone", "yes", "", false)
+	other, err := r.tenants[1].CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
+	if err != nil || other.Labels["mine"] != "" {
+		t.Errorf("the other tenant sees %v, %v", other.Labels, err)
+	}
+}
+
+func TestPodsGoWhereTheTenantsNodesAllow(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	const name = "blue-node"
+	r.realNode(t, of, name)
+	r.namespace(t, of, "placing")
+	patchNode(t, of, name, `{"metadata":{"labels":{"color":"blue"}},"spec":{"unschedulable":true}}`)
+	pod := worlds.Pod("placing", "blue")
+	pod.Spec.NodeSelector = map[string]string{"color": "blue"}
+	of.world.MakePod(t, pod)
+	worlds.Eventually(t, limit, "the pod to be unschedulable", func(ctx context.Context) error {
+		pod, err := of.CoreV1().Pods("placing").Get(ctx, "blue", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && strings.Contains(c.Message, "1 node(s) were unschedulable") {
+				return nil
+			}
+		}
+		return fmt.Errorf("conditions are %+v", pod.Status.Conditions)
+	})
+	waitForEvent(t, of, "placing", "blue", "FailedScheduling")
+	patchNode(t, of, name, `{"spec":{"unschedulable":null}}`)
+	super := r.superPod(t, of, "placing", "blue")
+	required := super.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(required) != 1 || required[0].MatchFields[0].Values[0] != name || super.Spec.NodeSelector != nil {
+		t.Errorf("the replica requires %+v and selects %v", required, super.Spec.NodeSelector)
+	}
+	patchNode(t, of, name, `{"metadata":{"labels":{"color":"red"}}}`)
+	worlds.Eventually(t, limit, "the pending replica to be withdrawn", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, client.ObjectKeyFromObject(super), &corev1.Pod{}))
+	})
+}
+
+// change switches a tenant's settings, and back at the end of the test.
+func (r *running) change(t *testing.T, of tenant, body, back string) {
+	t.Helper()
+	patch := func(ctx context.Context, body string) error {
+		return r.client.Patch(ctx, vcOf(of), client.RawPatch(types.MergePatchType, []byte(body)))
+	}
+	if err := patch(t.Context(), body); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), limit) // that of the test has ended
+		defer cancel()
+		if err := patch(ctx, back); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestOwnSchedulerAssignsNodes(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.realNode(t, of, "scheduled-node")
+	r.namespace(t, of, "scheduling")
+	r.change(t, of, `{"spec":{"scheduler":{"enabled":true}}}`, `{"spec":{"scheduler":null}}`)
+	of.world.MakePod(t, worlds.Pod("scheduling", "early"))
+	worlds.Eventually(t, limit, "the settings to be in force", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super("scheduling"), Name: "early"}, &corev1.Pod{}))
+	})
+	of.world.MakePod(t, worlds.Pod("scheduling", "own"))
+	worlds.Throughout(t, time.Second, "no replica before the scheduler has chosen", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super("scheduling"), Name: "own"}, &corev1.Pod{}))
+	})
+	err := of.CoreV1().Pods("scheduling").Bind(t.Context(), &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Name: "own"}, Target: corev1.ObjectReference{Kind: "Node", Name: "scheduled-node"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	super := r.superPod(t, of, "scheduling", "own")
+	required := super.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(required) != 1 || required[0].MatchFields[0].Values[0] != "scheduled-node" {
+		t.Errorf("the replica requires %+v", required)
+	}
+}
+
+func TestTenantSeesTheNodesItUses(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.realNode(t, of, "idle-node")
+	r.namespace(t, of, "using")
+	r.change(t, of, `{"spec":{"nodes":{"mode":"Used"}}}`, `{"spec":{"nodes":null}}`)
+	visible := func(what, name string, want bool) {
+		t.Helper()
+		worlds.Eventually(t, limit, what, func(ctx context.Context) error {
+			_, err := of.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+			if !want {
+				return gone(err)
+			}
+			return err
+		})
+	}
+	visible("a node without pods to disappear", "idle-node", false)
+	of.world.MakePod(t, worlds.Pod("using", "first"))
+	super := r.superPod(t, of, "using", "first")
+	r.kubelet(t, super, "idle-node", "10.1.0.77")
+	visible("the node of the first pod to appear", "idle-node", true)
+	zero := int64(0)
+	for _, c := range []corev1client.PodInterface{of.CoreV1().Pods("using"), w.Super.Client.CoreV1().Pods(super.Namespace)} { // no kubelet confirms it
+		if err := c.Delete(t.Context(), "first", metav1.DeleteOptions{GracePeriodSeconds: &zero}); client.IgnoreNotFound(err) != nil {
+			t.Fatal(err)
+		}
+	}
+	visible("the node to go with its last pod", "idle-node", false)
+	if _, err := r.tenants[1].CoreV1().Nodes().Get(t.Context(), "idle-node", metav1.GetOptions{}); err != nil {
+		t.Errorf("the other tenant does not see the node: %v", err)
+	}
+	var vc tenancyv1alpha1.VirtualCluster
+	if err := r.client.Get(t.Context(), of.vc, &vc); err != nil || vc.Spec.Nodes.Mode != tenancyv1alpha1.NodesUsed {
+		t.Error(errors.Join(err, fmt.Errorf("mode is %q", vc.Spec.Nodes.Mode)))
+	}
+}
