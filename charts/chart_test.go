@@ -20,6 +20,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -411,4 +412,24 @@ func TestChoices(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Rights for custom resources come from ClusterRoles with the label that vc-syncer tells administrators to use.
+func TestRightsForCustomResourcesAreAggregated(t *testing.T) {
+	for _, role := range all[rbacv1.ClusterRole](t, render(t), "ClusterRole") {
+		if role.AggregationRule == nil {
+			continue
+		}
+		want := []metav1.LabelSelector{{MatchLabels: map[string]string{names.LabelAggregateToSyncer: "true"}}}
+		if diff := cmp.Diff(want, role.AggregationRule.ClusterRoleSelectors); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		for _, binding := range all[rbacv1.ClusterRoleBinding](t, render(t), "ClusterRoleBinding") {
+			if binding.RoleRef.Name == role.Name && binding.Subjects[0].Name == names.Syncer {
+				return
+			}
+		}
+		t.Fatalf("nothing binds %s to %s", role.Name, names.Syncer)
+	}
+	t.Fatal("there is no aggregated ClusterRole")
 }

@@ -3,6 +3,7 @@ package resources
 import (
 	"maps"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -23,8 +24,24 @@ func PersistentVolumeClaims() resource.Kind {
 		Merge: func(existing, want *corev1.PersistentVolumeClaim) {
 			existing.Spec.Resources.Requests = want.Spec.Resources.Requests // all else is immutable
 		},
-		Up: claimUp,
+		Up:         claimUp,
+		References: snapshotOf,
 	})
+}
+
+// retrySnapshot is when a claim that waits for its snapshot is looked at again although no event arrived.
+const retrySnapshot = time.Minute
+
+// volumeSnapshots is the kind of snapshots, when a SyncPolicy offers them.
+const volumeSnapshots = "volumesnapshots.snapshot.storage.k8s.io"
+
+// snapshotOf names the snapshot that a claim is filled from.
+func snapshotOf(in *corev1.PersistentVolumeClaim) []resource.Ref {
+	from := in.Spec.DataSource
+	if from == nil || from.Kind != "VolumeSnapshot" || from.APIGroup == nil || *from.APIGroup != "snapshot.storage.k8s.io" {
+		return nil
+	}
+	return []resource.Ref{{Kind: volumeSnapshots, Namespace: in.Namespace, Name: from.Name}}
 }
 
 func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
@@ -38,7 +55,17 @@ func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 	case in.Spec.Selector != nil:
 		return nil, resource.Rejected("SelectorNotAllowed", "spec.selector is not offered here: volumes are provisioned for the claim; remove it")
 	case !cloneable(in):
-		return nil, resource.Rejected("DataSourceNotAllowed", "only a PersistentVolumeClaim of the same namespace can be spec.dataSource here")
+		return nil, resource.Rejected("DataSourceNotAllowed", "only a PersistentVolumeClaim or a VolumeSnapshot of the same namespace can be spec.dataSource here")
+	default:
+		for _, snapshot := range snapshotOf(in) {
+			if v.Get(resource.Super, snapshot) != nil {
+				continue
+			}
+			if v.Get(resource.Tenant, snapshot) != nil {
+				return nil, resource.Waiting(retrySnapshot, "snapshot %s/%s", in.Namespace, snapshot.Name)
+			}
+			return nil, resource.Rejected("DataSourceNotFound", "VolumeSnapshot %q, which this claim is to be filled from, does not exist, or snapshots are not offered here", snapshot.Name)
+		}
 	}
 	out := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{
 		AccessModes:      in.Spec.AccessModes,
@@ -59,10 +86,11 @@ func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 
 // cloneable says whether what a claim is filled from is the tenant's own, and is under the same name in the super cluster.
 func cloneable(in *corev1.PersistentVolumeClaim) bool {
-	if ref := in.Spec.DataSourceRef; ref != nil && (ref.Kind != "PersistentVolumeClaim" || ref.Namespace != nil) {
-		return false
+	from, ref := in.Spec.DataSource, in.Spec.DataSourceRef
+	if ref != nil && (from == nil || ref.Kind != from.Kind || ref.Name != from.Name || ref.Namespace != nil) {
+		return false // the API server sets both to the same, where it can
 	}
-	return in.Spec.DataSource == nil || in.Spec.DataSource.Kind == "PersistentVolumeClaim"
+	return from == nil || from.Kind == "PersistentVolumeClaim" || snapshotOf(in) != nil
 }
 
 // claimUp brings back the size that a bound claim has, and how far growing it is. That it is bound, the tenant finds out

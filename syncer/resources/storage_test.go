@@ -8,6 +8,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -62,6 +63,11 @@ func TestPersistentVolumeClaimsDown(t *testing.T) {
 		"Selector":   {claim(func(c *corev1.PersistentVolumeClaim) { c.Spec.Selector = &metav1.LabelSelector{} }), "SelectorNotAllowed"},
 		"Snapshot": {claim(func(c *corev1.PersistentVolumeClaim) {
 			c.Spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "VolumeSnapshot", Name: "s"}
+		}), "DataSourceNotAllowed"},
+		"SnapshotNotThere": {claim(func(c *corev1.PersistentVolumeClaim) { c.Spec.DataSource = snapshot() }), "DataSourceNotFound"},
+		"OtherThanReference": {claim(func(c *corev1.PersistentVolumeClaim) {
+			c.Spec.DataSource = snapshot()
+			c.Spec.DataSourceRef = &corev1.TypedObjectReference{Kind: "Populator", Name: "s"}
 		}), "DataSourceNotAllowed"},
 		"OtherNamespace": {claim(func(c *corev1.PersistentVolumeClaim) {
 			c.Spec.DataSourceRef = &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "s", Namespace: &other}
@@ -194,5 +200,29 @@ func TestStorageClasses(t *testing.T) {
 	replica.UID = "replica"
 	if ops, err = decide(t, resources.StorageClasses(), world{}, "", "fast", replica, class); len(ops) > 0 || err != nil {
 		t.Errorf("in sync: %s, %v", encode(t, ops), err)
+	}
+}
+
+func snapshot() *corev1.TypedLocalObjectReference {
+	group := "snapshot.storage.k8s.io"
+	return &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: "daily"}
+}
+
+func TestClaimsWaitForTheirSnapshots(t *testing.T) {
+	inTenant := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"namespace": "shop", "name": "daily"}}}
+	inSuper := inTenant.DeepCopy()
+	inSuper.SetNamespace(names.SuperNamespace(tenantID, "shop"))
+	in := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data", UID: "claim"},
+		Spec:       corev1.PersistentVolumeClaimSpec{DataSource: snapshot()},
+	}
+	ops, err := decide(t, resources.PersistentVolumeClaims(), world{tenant: []resource.Object{inTenant}}, "shop", "data", in, nil)
+	if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+		t.Errorf("before the snapshot is there: ops are %v, error is %v", ops, err)
+	}
+	ops, err = decide(t, resources.PersistentVolumeClaims(), world{tenant: []resource.Object{inTenant}, super: []resource.Object{inSuper}}, "shop", "data", in, nil)
+	got := created[*corev1.PersistentVolumeClaim](t, ops, err)
+	if diff := cmp.Diff(snapshot(), got.Spec.DataSource); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
