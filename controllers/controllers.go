@@ -132,6 +132,7 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 			},
 			tenancyv1alpha1.External: &external.Provisioner{Live: mgr.GetAPIReader()},
 		},
+		Trust:   authorities,
 		CIDRs:   cidrs,
 		Events:  mgr.GetEventRecorder(names.Manager),
 		Metrics: counters,

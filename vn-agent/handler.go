@@ -34,6 +34,7 @@ type handler struct {
 	super     *url.URL
 	transport http.RoundTripper
 	measure   *measurements
+	tokens    *tokens
 	calls     calls
 	metrics   *metrics
 	logger    logr.Logger
@@ -65,6 +66,7 @@ func newHandler(super *rest.Config, options Options, metrics *metrics, logger lo
 	return &handler{
 		owner:     owner,
 		measure:   newMeasurements(kubelet, owner),
+		tokens:    newTokens(client, options),
 		super:     address,
 		transport: transport,
 		metrics:   metrics,
@@ -74,13 +76,18 @@ func newHandler(super *rest.Config, options Options, metrics *metrics, logger lo
 
 // ServeHTTP answers one call, or refuses it in the tenant's terms.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	verb, aboutNode := ParseNodeVerb(r.Method, r.URL.EscapedPath())
+	if token, ok := bearer(r); ok {
+		h.serveToken(w, r, token, verb, aboutNode)
+		return
+	}
 	tenant, err := TenantOf(r.TLS)
 	if err != nil {
 		h.logger.Info("Rejected a client", "why", err.Error())
-		h.refuse(w, "", &RequestError{Code: http.StatusUnauthorized, Message: "Unauthorized"})
+		h.refuse(w, "", unauthorized())
 		return
 	}
-	if verb, ok := ParseNodeVerb(r.Method, r.URL.EscapedPath()); ok {
+	if aboutNode {
 		h.serveNode(w, r, tenant, verb)
 		return
 	}
@@ -112,10 +119,26 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.forward(w, r, out, call, superNamespace, logger)
 }
 
+// serveToken answers a call of somebody in a tenant who has a token and no certificate. It opens nothing but measurements:
+// for the rest, only API servers come here.
+func (h *handler) serveToken(w http.ResponseWriter, r *http.Request, token string, verb Verb, aboutNode bool) {
+	if !aboutNode {
+		h.refuse(w, "", unauthorized())
+		return
+	}
+	tenant, err := h.tokens.tenant(r.Context(), token, verb)
+	if err != nil {
+		h.logger.V(1).Info("Rejected a token", "why", err.Error())
+		h.refuse(w, verb, err)
+		return
+	}
+	h.serveNode(w, r, tenant, verb)
+}
+
 // serveNode answers a call about the tenant's part of the node.
 func (h *handler) serveNode(w http.ResponseWriter, r *http.Request, tenant names.TenantID, verb Verb) {
 	if !h.calls.begin(tenant) {
-		h.refuse(w, verb, &RequestError{Code: http.StatusTooManyRequests, Message: messageBusy})
+		h.refuse(w, verb, busy())
 		return
 	}
 	defer h.calls.end(tenant)

@@ -221,7 +221,7 @@ func newWorld(t *testing.T, answer http.HandlerFunc, change ...func(*Options)) *
 
 	w.kubelet = newKubeletServer(t)
 	w.super.addNode(t, w.kubelet)
-	options := Options{NodeName: thisNode, KubeletCAFile: w.kubelet.caFile}
+	options := Options{NodeName: thisNode, Namespace: "vc-system", KubeletCAFile: w.kubelet.caFile}
 	for _, c := range change {
 		c(&options)
 	}
@@ -319,13 +319,13 @@ func TestOnlyTheClientCAMakesTenants(t *testing.T) {
 	forged := newAuthority(t, "vn-agent-clients")
 	for name, tc := range map[string]struct {
 		certificates []tls.Certificate
-		// wantCode is 0 when the TLS handshake must fail.
+		// wantCode is 0 when the TLS handshake must fail. A certificate of a CA that vn-agent does not name is not sent.
 		wantCode int
 	}{
 		"Good":           {[]tls.Certificate{w.clients.issue(t, tenantA())}, 200},
-		"None":           {nil, 0},
+		"None":           {nil, 401},
 		"OtherCA":        {[]tls.Certificate{forged.issue(t, tenantA())}, 0},
-		"ServersCA":      {[]tls.Certificate{w.servers.issue(t, tenantA())}, 0},
+		"ServersCA":      {[]tls.Certificate{w.servers.issue(t, tenantA())}, 401},
 		"Expired":        {[]tls.Certificate{w.clients.issue(t, tenantA(), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })}, 0},
 		"NotYet":         {[]tls.Certificate{w.clients.issue(t, tenantA(), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })}, 0},
 		"NoOrganization": {[]tls.Certificate{w.clients.issue(t, tenantA(), func(c *x509.Certificate) { c.Subject.Organization = nil })}, 401},
@@ -355,17 +355,17 @@ func TestClientCAIsReloaded(t *testing.T) {
 		code, _, _ := w.do(t, config, "GET", "/containerLogs/shop/web/app", nil)
 		return code
 	}
-	if before := []int{get(old), get(renewed)}; !cmp.Equal(before, []int{200, 0}) {
+	if before := []int{get(old), get(renewed)}; !cmp.Equal(before, []int{200, 401}) {
 		t.Errorf("before: %v", before)
 	}
 	w.trust(t, next)
-	if after := []int{get(old), get(renewed)}; !cmp.Equal(after, []int{0, 200}) {
+	if after := []int{get(old), get(renewed)}; !cmp.Equal(after, []int{401, 200}) {
 		t.Errorf("after: %v", after)
 	}
 	if err := os.WriteFile(w.caFile, []byte("broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if broken := []int{get(old), get(renewed)}; !cmp.Equal(broken, []int{0, 200}) {
+	if broken := []int{get(old), get(renewed)}; !cmp.Equal(broken, []int{401, 200}) {
 		t.Errorf("with a broken file: %v", broken)
 	}
 }

@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
+// maxFailureTTL is how long a failure is kept at most.
+const maxFailureTTL = time.Second
+
 // recent keeps what was made a moment ago, and makes it once for all who ask at the same time: floods of requests become
-// few. Failures are kept, too.
+// few. Failures are kept, too, but not for long.
 type recent[K comparable, V any] struct {
 	// ttl is how long a value is kept after it was made; timeout is how long making it may take.
 	ttl, timeout time.Duration
@@ -52,8 +55,12 @@ func (r *recent[K, V]) produce(ctx context.Context, key K, m *made[V], produce f
 	defer cancel()
 	m.value, m.err = produce(ctx)
 	close(m.done)
+	ttl := r.ttl
+	if m.err != nil {
+		ttl = min(ttl, maxFailureTTL)
+	}
 	// The value is forgotten by itself, because some take megabytes.
-	time.AfterFunc(r.ttl, func() {
+	time.AfterFunc(ttl, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.values, key)

@@ -42,6 +42,8 @@ type Options struct {
 	ClientCAFile string
 	// TLSCertFile and TLSKeyFile hold the serving certificate. When empty, it is requested from the super cluster.
 	TLSCertFile, TLSKeyFile string
+	// Namespace is where vc-manager writes how to verify tokens of tenants.
+	Namespace string
 	// KubeletCAFile holds the CAs that the kubelet's serving certificate is verified with; when empty, those of the super
 	// cluster are. With KubeletInsecureTLS it is not verified, and only a kubelet at an address of this machine is asked.
 	KubeletCAFile      string
@@ -107,7 +109,8 @@ func serving(ctx context.Context, super *rest.Config, options Options) (func() *
 	return requestServing(ctx, client, options.NodeName)
 }
 
-// tlsConfig demands a client certificate of the CAs that are trusted at the moment of the handshake.
+// tlsConfig verifies a client certificate, if there is one, with the CAs that are trusted at the moment of the handshake.
+// Who has none has a token, or is told to go.
 func tlsConfig(trust func() *x509.CertPool, current func() *tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -119,7 +122,7 @@ func tlsConfig(trust func() *x509.CertPool, current func() *tls.Certificate) *tl
 			return &tls.Config{
 				MinVersion:   tls.VersionTLS13,
 				Certificates: []tls.Certificate{*certificate},
-				ClientAuth:   tls.RequireAndVerifyClientCert,
+				ClientAuth:   tls.VerifyClientCertIfGiven,
 				ClientCAs:    trust(),
 				// HTTP/2 connections cannot be upgraded.
 				NextProtos: []string{"http/1.1"},

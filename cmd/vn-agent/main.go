@@ -33,6 +33,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&options.ClientCAFile, "client-ca-file", "/etc/vn-agent/trust/client-ca.crt", "File with the CAs, published by vc-manager, that client certificates of tenants are verified with. Read again when it changes.")
 	flags.StringVar(&options.TLSCertFile, "tls-cert-file", "", "File with the serving certificate. When empty, it is requested from the super cluster.")
 	flags.StringVar(&options.TLSKeyFile, "tls-private-key-file", "", "File with the key of the serving certificate.")
+	flags.StringVar(&options.Namespace, "namespace", "vc-system", "Namespace of vc-manager, which writes there how to verify service account tokens of tenants.")
 	flags.StringVar(&options.KubeletCAFile, "kubelet-certificate-authority", "", "File with the CAs that the serving certificate of the node's kubelet is verified with. When empty, those of the super cluster are used.")
 	flags.BoolVar(&options.KubeletInsecureTLS, "kubelet-insecure-tls", false, "Do not verify the serving certificate of the node's kubelet, for clusters whose kubelets sign their own. Only an address of this machine is then connected to, so it needs the host's network.")
 	logging.BindFlags(flags)

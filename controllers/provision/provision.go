@@ -12,6 +12,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -36,6 +37,8 @@ type Provisioner interface {
 type Tenant struct {
 	// ID of the tenant, which is the name of its root namespace.
 	ID names.TenantID
+	// RootUID is the UID of the root namespace.
+	RootUID types.UID
 	// VirtualCluster is a copy whose status collects what is found out; it is written once, at the end.
 	VirtualCluster *tenancyv1alpha1.VirtualCluster
 	// Version is the ClusterVersion to run; nil for an External control plane.

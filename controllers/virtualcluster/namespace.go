@@ -55,7 +55,7 @@ func (r *Reconciler) ensureNamespace(ctx context.Context, tenant *provision.Tena
 			Message: fmt.Sprintf("namespace %s is being deleted by somebody; it is made again when it is gone", desired.Name),
 		}
 	}
-	tenant.VirtualCluster.Status.ClusterNamespace = desired.Name
+	tenant.VirtualCluster.Status.ClusterNamespace, tenant.RootUID = desired.Name, existing.UID
 	if _, err := apply.Object(ctx, r.Client, desired); err != nil {
 		return "", err
 	}

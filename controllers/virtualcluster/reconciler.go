@@ -22,6 +22,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
+	"github.com/virtualcluster-io/virtualcluster/controllers/trust"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -40,6 +41,8 @@ type Reconciler struct {
 	Live   client.Reader
 	// Provisioners by the type of control plane they provide.
 	Provisioners map[tenancyv1alpha1.ControlPlaneType]provision.Provisioner
+	// Trust holds the authorities of vn-agent.
+	Trust *trust.Authorities
 	// CIDRs gives tenants their service ranges.
 	CIDRs *servicecidr.Allocator
 	// Events records what happened.
@@ -66,6 +69,7 @@ func (r *Reconciler) steps() []step {
 		{condition: tenancyv1alpha1.ConditionServiceCIDRAllocated, run: r.allocateServiceCIDR, enough: hasRange},
 		{run: r.provision},
 		{condition: tenancyv1alpha1.ConditionIdentityVerified, run: r.verifyIdentity},
+		{run: r.publishKubeletCA},
 		{condition: tenancyv1alpha1.ConditionCoreDNSInstalled, run: r.installCoreDNS},
 	}
 }

@@ -138,6 +138,27 @@ const HostsContainer = "tenancy-x-k8s-io-hosts"
 // Nonroot is the ID of the user and group that containers of VirtualCluster run as.
 const Nonroot = 65532
 
+// Keys of the ConfigMap, in the namespace of vc-manager, by which vn-agent finds the API server that issued a token.
+const (
+	// VNAgentTenantKey is the TenantID; VNAgentServerKey the URL of its API server, the host being a name that its
+	// certificate has; VNAgentAddressKey where it is reached; VNAgentServerCAKey what its certificate is verified with.
+	VNAgentTenantKey   = "tenant"
+	VNAgentServerKey   = "server"
+	VNAgentAddressKey  = "address"
+	VNAgentServerCAKey = "ca.crt"
+)
+
+// VNAgentTenantConfigMap returns the name of that ConfigMap, given the ID of the key that signs the tenant's service
+// account tokens (kid).
+func VNAgentTenantConfigMap(keyID string) string { return "vn-agent-tenant-" + Hash("key", keyID) }
+
+// KubeletServingCAConfigMap, in the namespace kube-system of a tenant, holds under KubeletServingCAKey the CA by which the
+// tenant's own scrapers verify the kubelets of virtual nodes, which are vn-agents.
+const (
+	KubeletServingCAConfigMap = "kubelet-serving-ca"
+	KubeletServingCAKey       = "ca.crt"
+)
+
 // VNAgentPort is the port of every node on which vn-agent serves the kubelet API to tenants' kube-apiservers.
 const VNAgentPort = 10550
 

@@ -8,8 +8,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -207,6 +209,16 @@ func NewSigningKey() (private, public []byte, err error) {
 		return nil, nil, err
 	}
 	return private, public, nil
+}
+
+// KeyID returns the ID that kube-apiserver writes into the tokens it signs with the key of the given public key (kid).
+func KeyID(public []byte) (string, error) {
+	block, _ := pem.Decode(public)
+	if block == nil || block.Type != publicKeyBlock {
+		return "", errors.New("not a public key in PEM")
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }
 
 // EncodePublicKey returns a public key in PEM.

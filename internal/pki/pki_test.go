@@ -256,3 +256,17 @@ func TestParseKeyRefusesOtherKeys(t *testing.T) {
 		})
 	}
 }
+
+// The ID is the one that kube-apiserver writes into its tokens: the hash of the key in DER.
+func TestKeyID(t *testing.T) {
+	public := []byte("-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEH6cuzP8XuD5wal6wf9M6xDljTOPL\nX2i8uIp/C/ASqiIGUeeKQtX0/IR3qCXyThP/dbCiHrF3v1cuhBOHY8CLVg==\n-----END PUBLIC KEY-----\n")
+	// What kube-apiserver, too, tests this key with.
+	if id, err := KeyID(public); err != nil || id != "SoABiieYuNx4UdqYvZRVeuC6SihxgLrhLy9peHMHpTc" {
+		t.Errorf("got %s, %v", id, err)
+	}
+	for _, broken := range [][]byte{nil, []byte("x")} {
+		if id, err := KeyID(broken); err == nil {
+			t.Errorf("got %s of %q", id, broken)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
 // Labels that say whose a sample is.
@@ -280,7 +282,11 @@ func (s sample) translate(identity Identity) (sample, bool) {
 			if l.value != "" && s.get(containerLabel) == "" {
 				l.value = "pause"
 			}
-		case podLabel, containerLabel, "name", "interface", "cpu", "state", "scope", "failure_type", "ulimit", "pagesize", "operation",
+		case containerLabel:
+			if l.value == names.HostsContainer {
+				return sample{}, false
+			}
+		case podLabel, "name", "interface", "cpu", "state", "scope", "failure_type", "ulimit", "pagesize", "operation",
 			"probe_type", "result", "le":
 		case "id":
 			// The cgroup. What remains tells cgroups apart: pods have no name, containers have.

@@ -190,11 +190,12 @@ func TestSamples(t *testing.T) {
 			"node_cpu_usage_seconds_total 2.5 9\nnode_memory_working_set_bytes 30 9\nnode_swap_usage_bytes 0 9\n" +
 				"pod_cpu_usage_seconds_total{namespace=\"shop\",pod=\"web\"} 2.5 9\npod_memory_working_set_bytes{namespace=\"shop\",pod=\"web\"} 30 8\n",
 		},
-		"NodeWithoutPods":    {"node_cpu_usage_seconds_total 1000 7\nnode_memory_working_set_bytes 1000 7", "node_cpu_usage_seconds_total 1e-09 7\nnode_memory_working_set_bytes 1 7\n"},
-		"OtherNodeMetrics":   {"node_secret 1\nmachine_memory_bytes{machine_id=\"x\"} 1\nnode_cpu_usage_seconds_total{cpu=\"0\"} 1", ""},
-		"ScrapeErrorsPass":   {"resource_scrape_error 1\nscrape_error 0\ncontainer_scrape_error 0", "resource_scrape_error 1\nscrape_error 0\ncontainer_scrape_error 0\n"},
-		"Histogram":          {"# TYPE h histogram\nh_bucket{le=\"1\",namespace=\"super-shop\",pod=\"web\"} 1\nh_sum{namespace=\"super-shop\",pod=\"web\"} 2", "# TYPE h histogram\nh_bucket{le=\"1\",namespace=\"shop\",pod=\"web\"} 1\nh_sum{namespace=\"shop\",pod=\"web\"} 2\n"},
-		"BrokenLineAmongOwn": {"m{namespace=\"super-shop\"\nm{namespace=\"super-shop\",pod=\"web\"} 1", "m{namespace=\"shop\",pod=\"web\"} 1\n"},
+		"NodeWithoutPods":      {"node_cpu_usage_seconds_total 1000 7\nnode_memory_working_set_bytes 1000 7", "node_cpu_usage_seconds_total 1e-09 7\nnode_memory_working_set_bytes 1 7\n"},
+		"OtherNodeMetrics":     {"node_secret 1\nmachine_memory_bytes{machine_id=\"x\"} 1\nnode_cpu_usage_seconds_total{cpu=\"0\"} 1", ""},
+		"ScrapeErrorsPass":     {"resource_scrape_error 1\nscrape_error 0\ncontainer_scrape_error 0", "resource_scrape_error 1\nscrape_error 0\ncontainer_scrape_error 0\n"},
+		"Histogram":            {"# TYPE h histogram\nh_bucket{le=\"1\",namespace=\"super-shop\",pod=\"web\"} 1\nh_sum{namespace=\"super-shop\",pod=\"web\"} 2", "# TYPE h histogram\nh_bucket{le=\"1\",namespace=\"shop\",pod=\"web\"} 1\nh_sum{namespace=\"shop\",pod=\"web\"} 2\n"},
+		"ContainerOfTheSyncer": {`m{container="tenancy-x-k8s-io-hosts",namespace="super-shop",pod="web"} 1`, ""},
+		"BrokenLineAmongOwn":   {"m{namespace=\"super-shop\"\nm{namespace=\"super-shop\",pod=\"web\"} 1", "m{namespace=\"shop\",pod=\"web\"} 1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, reduce(t, stats.ParseExposition(tc.in), own())); diff != "" {
@@ -293,7 +294,7 @@ func TestSummaryOfClaimsAndOthers(t *testing.T) {
 	summary, err := stats.ParseSummary([]byte(`{"node": {"nodeName": "n", "secret": 1}, "pods": [
 		{"podRef": {"name": "web", "namespace": "super-shop", "uid": "super-uid"}, "secret": 2,
 			"volume": [{"name": "data", "pvcRef": {"name": "data-web", "namespace": "super-shop"}, "usedBytes": 1}],
-			"containers": [{"name": "app", "accelerators": [{"id": "GPU-1"}]}]},
+			"containers": [{"name": "app", "accelerators": [{"id": "GPU-1"}]}, {"name": "tenancy-x-k8s-io-hosts"}]},
 		{"podRef": {"name": "web", "namespace": "super-shop", "uid": "earlier"}, "cpu": {"usageNanoCores": 9}},
 		{"podRef": {"name": "web", "namespace": "other", "uid": "super-uid"}, "cpu": {"usageNanoCores": 9}}]}`))
 	if err != nil {
@@ -313,7 +314,7 @@ func TestSummaryOfClaimsAndOthers(t *testing.T) {
 	if *got.Node.CPU.UsageNanoCores != 0 {
 		t.Errorf("the node has %d", *got.Node.CPU.UsageNanoCores)
 	}
-	for _, foreign := range []string{"secret", "super-", "GPU-1", "earlier"} {
+	for _, foreign := range []string{"secret", "super-", "GPU-1", "earlier", "tenancy-"} {
 		if strings.Contains(text, foreign) {
 			t.Errorf("the answer names %s: %s", foreign, text)
 		}

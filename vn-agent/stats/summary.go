@@ -7,6 +7,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
 // Summary is an answer of a kubelet's /stats/summary.
@@ -88,12 +90,18 @@ func podFor(in *statsapi.PodStats, identity Identity) statsapi.PodStats {
 	out.PodRef = statsapi.PodReference{Namespace: identity.Namespace, Name: in.PodRef.Name, UID: identity.UID}
 	out.Containers = make([]statsapi.ContainerStats, 0, len(in.Containers))
 	for _, container := range in.Containers {
+		if container.Name == names.HostsContainer {
+			continue
+		}
 		// They carry the ID of the device.
 		container.Accelerators = nil
 		out.Containers = append(out.Containers, container)
 	}
 	out.VolumeStats = nil
 	for _, volume := range in.VolumeStats {
+		if volume.Name == names.HostsContainer {
+			continue
+		}
 		if volume.PVCRef != nil {
 			// Claims have the same name on both sides.
 			volume.PVCRef = &statsapi.PVCReference{Namespace: identity.Namespace, Name: volume.PVCRef.Name}

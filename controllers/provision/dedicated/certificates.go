@@ -51,7 +51,9 @@ const (
 type certificates struct {
 	clusterCA     *pki.Authority
 	admin, syncer pki.Pair
-	hashes        map[string]string
+	// signingKeyID is the ID of the key that signs service account tokens.
+	signingKeyID string
+	hashes       map[string]string
 }
 
 // addresses are the names and addresses that the tenant's kube-apiserver and etcd are reached by.
@@ -129,10 +131,15 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 		pairs[l.secret] = pair
 	}
 
+	keyID, err := pki.KeyID(public)
+	if err != nil {
+		return nil, fmt.Errorf("reading the public key in Secret %s: %w", signingSecret, err)
+	}
 	return &certificates{
-		clusterCA: clusterCA,
-		admin:     pairs[adminSecret],
-		syncer:    pairs[syncerSecret],
+		clusterCA:    clusterCA,
+		signingKeyID: keyID,
+		admin:        pairs[adminSecret],
+		syncer:       pairs[syncerSecret],
 		// The components reload leaf certificates from their files. They do not reload these.
 		hashes: map[string]string{
 			names.Etcd:              hash(etcdCA.Certificate),

@@ -69,6 +69,9 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		return err
 	}
 	l.hashes = certs.hashes
+	if err := p.introduce(ctx, tenant, l, certs); err != nil {
+		return err
+	}
 
 	// Without an endpoint the control plane starts all the same.
 	url, endpointErr := endpoint(exposure, service, nodes.Items, vc.Status.Endpoint)
