@@ -74,7 +74,8 @@ func needed(v resource.View, pod *corev1.Pod) bool {
 	if len(pod.Spec.SchedulingGates) > 0 {
 		return false
 	}
-	if !terminal(pod) && !started(pod) && !(v.Tenant.Scheduler && pod.Spec.NodeName == "") {
+	awaitsScheduler := v.Tenant.Scheduler && pod.Spec.NodeName == ""
+	if !terminal(pod) && !started(pod) && !awaitsScheduler {
 		return true
 	}
 	return v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) != nil

@@ -53,16 +53,21 @@ func awaited(v resource.View, tenant, super *corev1.Pod) bool {
 	return v.Tenant.Scheduler && tenant.Spec.NodeName != "" && super.Spec.NodeName == ""
 }
 
-// kubeletReasons are parts of what the super cluster's scheduler says of a node without room for the pod, and the reasons
-// with which a kubelet rejects a pod for that.
-func kubeletReasons() map[string]string {
-	return map[string]string{
-		"Insufficient cpu":               "OutOfcpu",
-		"Insufficient memory":            "OutOfmemory",
-		"Insufficient ephemeral-storage": "OutOfephemeral-storage",
-		"Too many pods":                  "OutOfpods",
-		"didn't have free ports":         "NodePorts",
+// kubeletReason returns the reason with which a kubelet rejects a pod of which the super cluster's scheduler says the
+// message, empty for what is not about room on the node. Of several causes it is the first that the kubelet looks for.
+func kubeletReason(message string) string {
+	for _, cause := range [...]struct{ part, reason string }{
+		{"Too many pods", "OutOfpods"},
+		{"Insufficient cpu", "OutOfcpu"},
+		{"Insufficient memory", "OutOfmemory"},
+		{"Insufficient ephemeral-storage", "OutOfephemeral-storage"},
+		{"didn't have free ports", "NodePorts"},
+	} {
+		if strings.Contains(message, cause.part) {
+			return cause.reason
+		}
 	}
+	return ""
 }
 
 // rejected ends a pod that finds no room on the node that was chosen for it, as a kubelet does: nobody chooses twice for a
@@ -78,12 +83,8 @@ func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error)
 	if i < 0 {
 		return nil, nil
 	}
-	condition, reason := super.Status.Conditions[i], ""
-	for part, of := range kubeletReasons() {
-		if strings.Contains(condition.Message, part) {
-			reason = of
-		}
-	}
+	condition := super.Status.Conditions[i]
+	reason := kubeletReason(condition.Message)
 	if !v.Tenant.Scheduler && reason == "" {
 		return nil, nil // no kubelet has seen it either: the node does not exist, or is not ready
 	}

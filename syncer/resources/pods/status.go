@@ -32,7 +32,7 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 	}
 	chosen := awaited(t.view, t.pod, t.super)
 	for _, c := range conditions {
-		if fromNode(c.Type) && !(chosen && c.Type == corev1.PodScheduled) {
+		if fromNode(c.Type) && (!chosen || c.Type != corev1.PodScheduled) {
 			dst.Conditions = append(dst.Conditions, c)
 		}
 	}
