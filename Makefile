@@ -22,7 +22,7 @@ VERSION            = $(shell git describe --tags --always --dirty 2>/dev/null ||
 LDFLAGS            = -s -w
 OWN                = $(patsubst %/main.go,./%,$(wildcard cmd/*/main.go)) ./test/supercluster/programs/...
 # Packages with tests that need nothing but Go.
-UNIT               = $(shell go list ./... | grep -vE '/test/(worlds|e2e)')
+UNIT               = $(shell go list ./... | grep -vE '/test/(worlds|e2e|operators)')
 
 ##@ Use
 
@@ -67,6 +67,10 @@ images: ## Build the archives of all container images whose binaries have change
 .PHONY: conformance-images
 conformance-images: packages build $(BIN)/.e2e-images-$(KUBERNETES_VERSION) $(BIN)/.busybox-$(BUSYBOX_VERSION) ## Build stand-ins for the images of the conformance suite
 	@$(BIN)/supercluster images --from test/conformance/images/images.yaml --out $(IMAGES)/conformance
+
+.PHONY: operator-images
+operator-images: packages build $(addprefix $(BIN)/operators/.,programs prometheus-operator prometheus) ## Build the images that the operators' tests use
+	@$(BIN)/supercluster images --from test/operators/images.yaml --out $(IMAGES)/operators
 
 # Programs of others. A stamp carries the version, so that a new version is built and the same one is not.
 THIRD_PARTY = kubernetes-$(KUBERNETES_VERSION) etcd containerd-$(CONTAINERD_VERSION) coredns-$(COREDNS_VERSION) \
@@ -137,6 +141,14 @@ $(BIN)/.busybox-%:
 	@test/conformance/images/build-busybox $* $(LOCAL)/busybox $(BIN)/e2e/busybox >$(LOCAL)/busybox.log 2>&1 || { tail -n 20 $(LOCAL)/busybox.log; exit 1; }
 	@touch $@
 
+# Operators of others, in modules that differ where they need other versions of the same libraries. The tags leave of
+# Prometheus's many ways to find targets only Kubernetes.
+$(BIN)/operators/.%: test/operators/%/go.mod
+	@echo "Building $* of the operators' tests (some minutes the first time)"
+	@mkdir -p $(@D)
+	@go build -C test/operators/$* -trimpath -ldflags "-s -w" -tags remove_all_sd,enable_kubernetes_sd -o $(@D)/ tool
+	@touch $@
+
 $(BIN)/.golangci-lint-%:
 	@echo "Building golangci-lint $*"
 	@$(install) github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$*
@@ -172,6 +184,11 @@ worlds: packages third-party ## Two-world tests: real API servers, no nodes
 .PHONY: e2e
 e2e: up ## End-to-end tests on the local super cluster
 	@hack/gotest -timeout 40m ./test/e2e/...
+
+.PHONY: operators
+operators: up operator-images ## Run well-known operators in both tenants
+	@$(BIN)/supercluster load --dir _local/$(CLUSTER) $(IMAGES)/operators/*.tar
+	@hack/gotest -timeout 30m ./test/operators/...
 
 .PHONY: bench
 bench: up ## Measure, and write the figures into docs/performance.md

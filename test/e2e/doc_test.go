@@ -4,8 +4,6 @@
 package e2e_test
 
 import (
-	"context"
-	"fmt"
 	"os"
 	"testing"
 
@@ -13,23 +11,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if _, err := local.Open(context.Background(), 2); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	cache, err := os.MkdirTemp("", "e2e-kubectl-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: creating a cache for kubectl:", err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(cache) }()
-	if err := os.Setenv("KUBECACHEDIR", cache); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(local.RunTests(m))
 }

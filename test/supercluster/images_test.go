@@ -50,7 +50,7 @@ func TestEverythingUsedIsBuilt(t *testing.T) {
 	}
 }
 
-// TestImageTagsAreTheVersionsBuilt keeps the list of images in step with what the Makefile builds.
+// TestImageTagsAreTheVersionsBuilt keeps the lists of images in step with what the Makefile builds.
 func TestImageTagsAreTheVersionsBuilt(t *testing.T) {
 	version := func(file, pattern string) string {
 		content, err := os.ReadFile(file)
@@ -74,10 +74,28 @@ func TestImageTagsAreTheVersionsBuilt(t *testing.T) {
 		"registry.k8s.io/coredns/coredns:" + version("../../hack/versions.mk", `COREDNS_VERSION\s*:= (\S+)`),
 		"docker.io/rancher/local-path-provisioner:" + version("../../hack/versions.mk", `LOCAL_PATH_VERSION\s*:= (\S+)`),
 	}
+	operators := "../operators/programs/go.mod"
+	prometheusOperator := version("../operators/prometheus-operator/go.mod", `prometheus-operator/prometheus-operator (v\S+)`)
+	want = append(want,
+		// What the chart names between releases.
+		"us-central1-docker.pkg.dev/k8s-staging-images/kueue/kueue:release-"+version(operators, `sigs\.k8s\.io/kueue v(\d+\.\d+)`),
+		"ghcr.io/cloudnative-pg/cloudnative-pg:"+version(operators, `cloudnative-pg/cloudnative-pg v(\S+)`),
+		"quay.io/prometheus-operator/prometheus-operator:"+prometheusOperator,
+		"quay.io/prometheus-operator/prometheus-config-reloader:"+prometheusOperator,
+		// Prometheus 3.5.0 is the module's v0.305.0.
+		"quay.io/prometheus/prometheus:v3."+strings.TrimPrefix(version("../operators/prometheus/go.mod", `prometheus/prometheus v0\.3(\S+)`), "0"),
+	)
+	specs, err := images.ReadList("../operators/images.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	built := refs(t)
+	for _, spec := range specs {
+		built = append(built, spec.Refs()...)
+	}
 	for _, ref := range want {
 		if !slices.Contains(built, ref) {
-			t.Errorf("%s is not in the list of images:\n%s", ref, strings.Join(built, "\n"))
+			t.Errorf("%s is not in a list of images:\n%s", ref, strings.Join(built, "\n"))
 		}
 	}
 }

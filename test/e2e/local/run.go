@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -83,4 +84,23 @@ func (a *Access) Cleanup(t testing.TB, name string, args ...string) {
 			t.Errorf("%s: cleaning up: %s %s: %s", a.Name, name, strings.Join(args, " "), got)
 		}
 	})
+}
+
+// RunTests runs the tests of a package that needs the local cluster with two tenants, and returns the exit code.
+func RunTests(m *testing.M) int {
+	if _, err := Open(context.Background(), 2); err != nil {
+		fmt.Fprintln(os.Stderr, "local cluster:", err)
+		return 1
+	}
+	cache, err := os.MkdirTemp("", "e2e-kubectl-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "creating a cache for kubectl:", err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(cache) }()
+	if err := os.Setenv("KUBECACHEDIR", cache); err != nil {
+		fmt.Fprintln(os.Stderr, "setting the cache for kubectl:", err)
+		return 1
+	}
+	return m.Run()
 }
