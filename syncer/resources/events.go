@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/pods"
 )
 
 // oldEvent is the age past which an event of the super cluster is not told any more: the tenant heard it from the
@@ -60,6 +61,9 @@ func eventUp(v resource.View, p resource.Pair[*corev1.Event]) ([]resource.Op, er
 			return nil, resource.Waiting(time.Second, "%s %s/%s, which an event is about", kind, namespace, about.Name)
 		}
 		return nil, nil // about an object that is not there any more
+	}
+	if pod, ok := tenant.(*corev1.Pod); ok && strings.Contains(in.Message, pods.TokenSecret(pod)) {
+		return nil, nil // the kubelet was there before the tokens, and tries again
 	}
 	out := &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: in.Name},

@@ -720,11 +720,35 @@ func TestPodsWaitForTheReplicasOfWhatTheyMount(t *testing.T) {
 	mustDown(t, w, tenant)
 }
 
-func TestTokensAreThereBeforeThePod(t *testing.T) {
-	ops, err := decide(newWorld(), pod(withToken), nil)
-	if err != nil || len(ops) != 2 || ops[0].Verb != resource.Mint || ops[1].Verb != resource.Create {
-		t.Errorf("got %v, %v", summary(ops), err)
+// Tokens name the node of their pod, so they are made as soon as it has one.
+func TestTokensComeWithTheNode(t *testing.T) {
+	w := newWorld()
+	tenant := pod(withToken)
+	check := func(what string, tenant, super *corev1.Pod, want ...string) {
+		t.Helper()
+		ops, err := decide(w, tenant, super)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		got := summary(ops)
+		if diff := cmp.Diff(want, got[:min(len(got), len(want))], cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+		for _, op := range got[min(len(got), len(want)):] {
+			if strings.HasPrefix(op, string(resource.Mint)) {
+				t.Errorf("%s: %v", what, got)
+			}
+		}
 	}
+	check("without a node", tenant, nil, "Create super Missing")
+	super := mustDown(t, w, tenant)
+	super.UID, super.ResourceVersion = "super-uid", "9"
+	check("not scheduled", tenant, super)
+	super.Spec.NodeName = node
+	check("scheduled", tenant, super, "Bind tenant Bound", "Mint super Missing")
+	placed := tenant.DeepCopy()
+	placed.Spec.NodeName = node
+	check("made with a node", placed, nil, "Mint super Missing", "Create super Missing")
 }
 
 func TestReferences(t *testing.T) {

@@ -48,7 +48,7 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		Needed:     needed,
 		Trim:       trim,
 		Down:       k.down,
-		Prepare:    mint,
+		Prepare:    prepare,
 		Notes:      notes,
 		Merge:      merge,
 		Up:         k.up,

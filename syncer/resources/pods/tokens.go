@@ -79,9 +79,18 @@ func tokens(pod *corev1.Pod) []resource.Token {
 	return out
 }
 
-// renew returns the operation that gives a pod that exists new tokens in time.
+// renew returns the operation that gives a pod that exists its tokens, and new ones in time. They name the node that the pod
+// is bound to (KEP-4193), so a pod gets them when it has one: the kubelet waits for the Secret.
 func renew(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
-	if over(tenant, super) {
+	if over(tenant, super) || super.Spec.NodeName == "" {
+		return nil, nil
+	}
+	return mint(v, tenant)
+}
+
+// prepare returns the operation that makes the tokens of a pod that comes with a node before its replica.
+func prepare(v resource.View, tenant *corev1.Pod) ([]resource.Op, error) {
+	if tenant.Spec.NodeName == "" {
 		return nil, nil
 	}
 	return mint(v, tenant)

@@ -46,7 +46,7 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	}
 	// What the super cluster may refuse comes last, so that it keeps nothing else from happening.
 	for _, step := range []func(resource.View, *corev1.Pod, *corev1.Pod) ([]resource.Op, error){
-		k.report, remove, renew, transparent, readinessGates, k.change,
+		renew, k.report, remove, transparent, readinessGates, k.change,
 	} {
 		more, err := step(v, tenant, super)
 		ops = append(ops, more...)

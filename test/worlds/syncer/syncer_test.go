@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -482,6 +483,7 @@ func TestPodsHoldTokensOfTheTenant(t *testing.T) {
 	if strings.Contains(string(raw), "serviceAccountToken\"") {
 		t.Errorf("the super cluster would mint a token of its own: %s", raw)
 	}
+	r.kubelet(t, super, "node-tokens", "10.9.5.1")
 	var token string
 	worlds.Eventually(t, limit, "the token", func(ctx context.Context) error {
 		var list corev1.SecretList
@@ -505,7 +507,8 @@ func TestPodsHoldTokensOfTheTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !review.Status.Authenticated || review.Status.User.Username != "system:serviceaccount:tokens:default" ||
-		review.Status.User.Extra["authentication.kubernetes.io/pod-uid"][0] != string(made.UID) {
+		review.Status.User.Extra["authentication.kubernetes.io/pod-uid"][0] != string(made.UID) ||
+		!slices.Equal(review.Status.User.Extra["authentication.kubernetes.io/node-name"], []string{"node-tokens"}) {
 		t.Errorf("the tenant says of the token: %+v", review.Status)
 	}
 	inSuper, err := w.Super.Client.AuthenticationV1().TokenReviews().Create(t.Context(), &authenticationv1.TokenReview{
