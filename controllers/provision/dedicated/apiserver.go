@@ -41,11 +41,13 @@ func (l layout) apiServer() *appsv1.StatefulSet {
 			"requestheader-group-headers":        "X-Remote-Group",
 			"requestheader-username-headers":     "X-Remote-User",
 			// vn-agents stand in for kubelets: they know the tenant by this certificate.
-			"kubelet-certificate-authority":    file(kubeletClientSecret, keystore.AuthorityKey),
-			"kubelet-client-certificate":       file(kubeletClientSecret, keystore.CertificateKey),
-			"kubelet-client-key":               file(kubeletClientSecret, keystore.PrivateKeyKey),
-			"kubelet-preferred-address-types":  "InternalIP",
-			"service-account-issuer":           "https://kubernetes.default.svc." + l.domain,
+			"kubelet-certificate-authority":   file(kubeletClientSecret, keystore.AuthorityKey),
+			"kubelet-client-certificate":      file(kubeletClientSecret, keystore.CertificateKey),
+			"kubelet-client-key":              file(kubeletClientSecret, keystore.PrivateKeyKey),
+			"kubelet-preferred-address-types": "InternalIP",
+			"service-account-issuer":          "https://kubernetes.default.svc." + l.domain,
+			// By default the address of the pod, which is in no certificate.
+			"service-account-jwks-uri":         "https://kubernetes.default.svc." + l.domain + "/openid/v1/jwks",
 			"service-account-signing-key-file": file(signingSecret, keystore.SigningKey),
 			"service-account-key-file":         file(signingSecret, keystore.SigningPublicKey),
 			// It taints new nodes not-ready, and the controller that takes the taint off does not run for virtual nodes.
