@@ -198,6 +198,12 @@ func TestDefinitionForTenants(t *testing.T) {
 			if err != nil || len(ops) != 1 || ops[0].Verb != resource.Patch {
 				t.Errorf("drifted, ops are %+v, error is %v", ops, err)
 			}
+			more := made.DeepCopy()
+			more.Object["spec"].(map[string]any)["names"].(map[string]any)["shortNames"] = []any{"x"} //nolint:errcheck,forcetypeassert // a panic is a failure
+			ops, err = k.Decide(view(), key, more, tc.crd)
+			if want := `{"metadata":{"uid":"made"},"spec":{"names":{"shortNames":null}}}`; err != nil || len(ops) != 1 || string(ops[0].Patch) != want {
+				t.Errorf("with a field more, ops are %+v, error is %v", ops, err)
+			}
 			successor := tc.crd.DeepCopy()
 			successor.SetUID("another")
 			for reason, super := range map[string]resource.Object{"gone": nil, "replaced": successor} {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -88,9 +89,6 @@ func newCRD() *unstructured.Unstructured {
 // DefinitionKind returns the name of the kind that brings the CustomResourceDefinition of that name to tenants.
 func DefinitionKind(name string) string { return "customresourcedefinitions/" + name }
 
-// fieldDigest, in the spec of a definition in a cache, stands for the rest of the spec, which is large.
-const fieldDigest = "digest"
-
 // definitions brings one CustomResourceDefinition to tenants. It is never removed from them, because their objects would go
 // with it. One that a tenant made itself is left alone.
 func definitions(spec map[string]any, name string, annotations map[string]string) resource.Kind {
@@ -106,8 +104,10 @@ func definitions(spec map[string]any, name string, annotations map[string]string
 		Keep:           true,
 		New:            newCRD,
 		Trim: func(u *unstructured.Unstructured) {
-			if spec, ok := u.Object["spec"]; ok {
-				u.Object["spec"] = map[string]any{fieldDigest: digest(spec)}
+			if spec, ok := u.Object["spec"].(map[string]any); ok { // schemas are large, and only whether they differ counts
+				if versions, ok := spec["versions"].([]any); ok && !trimmed(versions) {
+					spec["versions"] = []any{digest(versions)}
+				}
 			}
 			if status, ok := u.Object["status"].(map[string]any); ok {
 				u.Object["status"] = map[string]any{"conditions": status["conditions"]}
@@ -119,13 +119,24 @@ func definitions(spec map[string]any, name string, annotations map[string]string
 			out.SetAnnotations(annotations)
 			return out, nil
 		},
-		Merge: func(existing, want *unstructured.Unstructured) {
-			have, _, _ := unstructured.NestedString(existing.Object, "spec", fieldDigest) // absent from what was not trimmed
-			if have != digest(want.Object["spec"]) {
-				existing.Object["spec"] = want.Object["spec"]
+		Merge: func(existing, _ *unstructured.Unstructured) {
+			spec := runtime.DeepCopyJSON(spec)
+			same := []any{digest(spec["versions"])}
+			if have, ok := existing.Object["spec"].(map[string]any); ok && reflect.DeepEqual(have["versions"], same) {
+				spec["versions"] = same
 			}
+			existing.Object["spec"] = spec
 		},
 	})
+}
+
+// trimmed says whether a digest stands for the versions already: an object may be trimmed twice.
+func trimmed(versions []any) bool {
+	if len(versions) != 1 {
+		return false
+	}
+	_, ok := versions[0].(string)
+	return ok
 }
 
 // forTenants returns the spec of the definition that tenants get: without a conversion webhook, which runs in the super
