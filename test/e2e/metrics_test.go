@@ -146,13 +146,13 @@ func runMeasured(t *testing.T, tenant *local.Tenant, node, namespace string, pod
 		pod.Spec.Containers[0].Command = []string{"sh", "-c", "trap 'exit 0' TERM; while true; do md5sum /bin/busybox >/dev/null; sleep 1 & wait $!; done"}
 		pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{
 			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}},
-			PeriodSeconds: 2,
+			PeriodSeconds: 2, TimeoutSeconds: 10,
 		}
 		if _, err := tenant.Client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 			t.Fatalf("creating a pod: %v", err)
 		}
 	}
-	must(t, tenant.Access, "-n", namespace, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
+	must(t, tenant.Access, "-n", namespace, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=150s")
 }
 
 // scraper returns the token of a service account that may read what metrics-server and Prometheus read.
