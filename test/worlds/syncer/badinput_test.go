@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -277,7 +278,7 @@ func TestAdmissionOfTheTenant(t *testing.T) {
 		}
 		_, err = of.CoreV1().Pods("guarded").Patch(ctx, "probe", types.MergePatchType, []byte(`{"status":{"message":"x"}}`), metav1.PatchOptions{}, "status")
 		if err == nil || !strings.Contains(err.Error(), "nobody reports here") {
-			return fmt.Errorf("a report is answered with %v", err)
+			return fmt.Errorf("the policy does not answer a report, but: %w", cmp.Or(err, errors.New("nobody")))
 		}
 		return nil
 	})
