@@ -125,6 +125,11 @@ $(BIN)/.local-path-provisioner-%:
 	@$(install) github.com/rancher/local-path-provisioner@$*
 	@touch $@
 
+$(BIN)/.metrics-server-%:
+	@echo "Building metrics-server $*"
+	@$(install) sigs.k8s.io/metrics-server/cmd/metrics-server@$*
+	@touch $@
+
 # Programs and files of the conformance suite's images; the module has what Kubernetes itself does not need.
 $(BIN)/.e2e-images-%: test/conformance/images/go.mod
 	@echo "Building programs of the conformance suite's images"
@@ -181,8 +186,13 @@ unit: packages $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 worlds: packages third-party ## Two-world tests: real API servers, no nodes
 	@hack/gotest -p 1 -timeout 15m ./test/worlds/...
 
+.PHONY: e2e-images
+e2e-images: $(BIN)/supercluster $(BIN)/.metrics-server-$(METRICS_SERVER_VERSION)
+	@$(BIN)/supercluster images --from test/e2e/images.yaml --out $(IMAGES)/e2e
+
 .PHONY: e2e
-e2e: up ## End-to-end tests on the local super cluster
+e2e: up e2e-images ## End-to-end tests on the local super cluster
+	@$(BIN)/supercluster load --dir _local/$(CLUSTER) $(IMAGES)/e2e/*.tar
 	@hack/gotest -timeout 40m ./test/e2e/...
 
 .PHONY: operators

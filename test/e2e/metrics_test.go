@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"net/http"
@@ -76,6 +77,54 @@ func TestMetricsAreThoseOfTheTenant(t *testing.T) {
 		if status, body := endpoint.get(t, stolen, path, nil); status != http.StatusNotFound {
 			t.Errorf("%s: got %d %q", path, status, body)
 		}
+	}
+}
+
+//go:embed testdata/metrics-server.yaml
+var metricsServer string
+
+// metrics-server runs in both tenants as in any cluster, and kubectl top shows to each its own pods, and nodes with what
+// its own pods use.
+func TestKubectlTop(t *testing.T) {
+	_, a, b := open(t)
+	node := commonNode(t, a, b)
+	namespace := unique("top")
+	only := map[*local.Tenant]string{a: unique("alpha"), b: unique("beta")}
+	for _, tenant := range []*local.Tenant{a, b} {
+		cleanup(t, tenant.Access, "delete", "--ignore-not-found", "--timeout=2m", "-f", "testdata/metrics-server.yaml")
+		mustInput(t, tenant.Access, metricsServer, "apply", "-f", "-")
+		runMeasured(t, tenant, node.Name, namespace, only[tenant])
+	}
+	for tenant, other := range map[*local.Tenant]*local.Tenant{a: b, b: a} {
+		must(t, tenant.Access, "-n", metav1.NamespaceSystem, "wait", "--for=condition=Available", "deployment/metrics-server", "--timeout=150s")
+		top := func(args ...string) func(context.Context) (string, error) {
+			return func(ctx context.Context) (string, error) {
+				got := try(t, "", tenant.Command(ctx, "kubectl", append([]string{"top"}, args...)...))
+				if got.Code != 0 {
+					return "", errors.New(got.String())
+				}
+				return got.Stdout, nil
+			}
+		}
+		worlds.Eventually(t, 2*time.Minute, "kubectl top pods of "+tenant.Name, func(ctx context.Context) error {
+			out, err := top("pods", "--all-namespaces")(ctx)
+			if err != nil || !strings.Contains(out, only[tenant]) {
+				return fmt.Errorf("got %q: %w", out, err)
+			}
+			for _, foreign := range []string{only[other], string(tenant.ID()), string(other.ID()), names.SuperNamespace(tenant.ID(), namespace), "vn-agent", "kube-apiserver"} {
+				if strings.Contains(out, foreign) {
+					t.Errorf("%s sees %s in %s", tenant.Name, foreign, out)
+				}
+			}
+			return nil
+		})
+		worlds.Eventually(t, 2*time.Minute, "kubectl top nodes of "+tenant.Name, func(ctx context.Context) error {
+			out, err := top("nodes")(ctx)
+			if err != nil || !strings.Contains(out, node.Name) || strings.Contains(out, "<unknown>") {
+				return fmt.Errorf("got %q: %w", out, err)
+			}
+			return nil
+		})
 	}
 }
 
