@@ -90,7 +90,7 @@ func TestExternalControlPlane(t *testing.T) {
 		if err != nil {
 			t.Fatalf("Get: %v", err)
 		}
-		if want := "10.200.1.10"; service.Spec.ClusterIP != want {
+		if want := strings.TrimSuffix(w.Tenants[0].ServiceCIDR, "0/21") + "10"; service.Spec.ClusterIP != want {
 			t.Errorf("kube-dns has %s, want %s", service.Spec.ClusterIP, want)
 		}
 	})
