@@ -156,12 +156,12 @@ func TestPodSecurityLevelOfATenant(t *testing.T) {
 		}
 		return nil
 	})
-	for value, want := range map[string]string{"restricted": "restricted", "anything": "baseline"} {
-		root.Labels[names.LabelPodSecurity] = value
+	for _, set := range []struct{ value, want string }{{"restricted", "restricted"}, {"anything", "baseline"}} {
+		root.Labels[names.LabelPodSecurity] = set.value
 		if err := r.client.Update(t.Context(), root); err != nil {
 			t.Fatal(err)
 		}
-		level(want)
+		level(set.want)
 	}
 }
 
