@@ -95,7 +95,10 @@ func New(config Config, steps *Steps) (*Cluster, error) {
 	return c, nil
 }
 
-func (c *Cluster) stateFile() string { return filepath.Join(c.Dir, "cluster.json") }
+// stateFile is in the folder of each cluster.
+const stateFile = "cluster.json"
+
+func (c *Cluster) stateFile() string { return filepath.Join(c.Dir, stateFile) }
 
 func (c *Cluster) readState() (state, error) {
 	var s state

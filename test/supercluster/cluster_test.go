@@ -193,3 +193,25 @@ func TestQuote(t *testing.T) {
 		t.Errorf("quote is %s, want %s", got, want)
 	}
 }
+
+// A cluster whose folder was removed does not keep its name for ever.
+func TestOwner(t *testing.T) {
+	dir := t.TempDir()
+	claim := filepath.Join(dir, "owner")
+	check := func(what string, want owner) {
+		t.Helper()
+		got, err := readOwner(claim)
+		if err != nil || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", what, got, err, want)
+		}
+	}
+	check("nobody", owner{})
+	if err := os.WriteFile(claim, []byte(dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("without files", owner{dir: dir, abandoned: true})
+	if err := os.WriteFile(filepath.Join(dir, stateFile), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("with its files", owner{dir: dir})
+}

@@ -13,8 +13,12 @@ import (
 // Down removes everything that Up and the cluster itself have made: processes, containers, mounts, namespaces, cables,
 // cgroups and files. It works from the cluster's name and folder alone, whatever state they are in.
 func (c *Cluster) Down(ctx context.Context) error {
-	if owner, err := os.ReadFile(c.ownerFile()); err == nil && string(owner) != c.Dir {
-		return fmt.Errorf("the cluster named %q runs from %s, not from %s", c.Name, owner, c.Dir)
+	owner, err := c.owner()
+	if err != nil {
+		return err
+	}
+	if owner.dir != "" && owner.dir != c.Dir && !owner.abandoned {
+		return fmt.Errorf("the cluster named %q runs from %s, not from %s", c.Name, owner.dir, c.Dir)
 	}
 	release, err := c.lock()
 	if err != nil {

@@ -24,6 +24,14 @@ const patience = 3 * time.Minute
 
 // Up makes the cluster run: it creates what is missing, restarts what has died or changed, and leaves the rest alone.
 func (c *Cluster) Up(ctx context.Context) error {
+	if owner, err := c.owner(); err != nil {
+		return err
+	} else if owner.abandoned {
+		c.steps.Say("Removing what is left of cluster %s, whose files in %s are gone", c.Name, owner.dir)
+		if err := c.Down(ctx); err != nil {
+			return err
+		}
+	}
 	release, err := c.lock()
 	if err != nil {
 		return err
@@ -51,6 +59,29 @@ func (c *Cluster) Up(ctx context.Context) error {
 	}
 	c.steps.Say("Cluster %s is up after %.1fs: kubectl --kubeconfig %s get nodes", c.Name, time.Since(began).Seconds(), c.exportedKubeconfig())
 	return nil
+}
+
+// owner is who claims a name of a cluster.
+type owner struct {
+	// dir is the folder of the cluster, empty when nobody claims the name.
+	dir string
+	// abandoned says that the folder holds no cluster any more: it was removed without Down.
+	abandoned bool
+}
+
+// owner returns who claims the cluster's name.
+func (c *Cluster) owner() (owner, error) { return readOwner(c.ownerFile()) }
+
+func readOwner(file string) (owner, error) {
+	dir, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return owner{}, nil
+	}
+	if err != nil {
+		return owner{}, fmt.Errorf("reading who claims the cluster: %w", err)
+	}
+	_, err = os.Stat(filepath.Join(string(dir), stateFile))
+	return owner{dir: string(dir), abandoned: errors.Is(err, fs.ErrNotExist)}, nil
 }
 
 // lock keeps a second run for the same cluster out.
@@ -117,12 +148,12 @@ func (c *Cluster) checkMachine(ctx context.Context) error {
 
 // claim fixes the cluster's name and subnet, so that no other cluster on the machine takes them.
 func (c *Cluster) claim(ctx context.Context) error {
-	owner, err := os.ReadFile(c.ownerFile())
-	switch {
-	case err == nil && string(owner) != c.Dir:
-		return fmt.Errorf("a cluster named %q runs from %s: choose another name", c.Name, owner)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("reading %s: %w", c.ownerFile(), err)
+	owner, err := c.owner()
+	if err != nil {
+		return err
+	}
+	if owner.dir != "" && owner.dir != c.Dir {
+		return fmt.Errorf("a cluster named %q runs from %s: choose another name", c.Name, owner.dir)
 	}
 	if !c.subnet.IsValid() {
 		if entries, err := os.ReadDir(c.Dir); err == nil && len(entries) > 0 {
