@@ -32,16 +32,14 @@ func (l layout) controllerManager() *appsv1.StatefulSet {
 		env:      []corev1.EnvVar{{Name: "GOGC", Value: "50"}},
 		requests: requests("20m", "64Mi"),
 		ports:    []corev1.ContainerPort{port("https", controllerManagerPort)},
-		mounts:   []corev1.VolumeMount{pkiMount(), {Name: "kubeconfig", MountPath: kubeconfigDir, ReadOnly: true}},
+		mounts:   []corev1.VolumeMount{pkiMount(), kubeconfigMount()},
 		volumes: []corev1.Volume{
 			pkiVolume(
 				keys(clusterCASecret, keystore.CertificateKey, keystore.PrivateKeyKey),
 				keys(signingSecret, keystore.SigningKey),
 				keys(controllerManagerSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
 			),
-			{Name: "kubeconfig", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: names.ControllerManager},
-			}}},
+			kubeconfigVolume(names.ControllerManager),
 		},
 		readiness:   get(corev1.URISchemeHTTPS, controllerManagerPort, "/healthz"),
 		liveness:    get(corev1.URISchemeHTTPS, controllerManagerPort, "/healthz"),

@@ -33,9 +33,6 @@ const (
 	etcdDataDir   = "/var/lib/etcd"
 )
 
-// unprivilegedUser is the numeric user and group that all components run as.
-const unprivilegedUser = 65532
-
 // defaultEtcdImage belongs to every Kubernetes version that has no image of etcd of its own in its ClusterVersion.
 const defaultEtcdImage = "registry.k8s.io/etcd:3.6.16-0"
 
@@ -149,9 +146,9 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 					Affinity:                      l.affinity(c.name),
 					SecurityContext: &corev1.PodSecurityContext{
 						RunAsNonRoot:        new(true),
-						RunAsUser:           new(int64(unprivilegedUser)),
-						RunAsGroup:          new(int64(unprivilegedUser)),
-						FSGroup:             new(int64(unprivilegedUser)),
+						RunAsUser:           new(int64(names.Nonroot)),
+						RunAsGroup:          new(int64(names.Nonroot)),
+						FSGroup:             new(int64(names.Nonroot)),
 						FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
 						SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 					},
@@ -295,6 +292,18 @@ func pkiVolume(sources ...corev1.VolumeProjection) corev1.Volume {
 // pkiMount mounts the pki volume.
 func pkiMount() corev1.VolumeMount {
 	return corev1.VolumeMount{Name: "pki", MountPath: pkiDir, ReadOnly: true}
+}
+
+// kubeconfigVolume holds the kubeconfig of a component, see componentKubeconfig.
+func kubeconfigVolume(component string) corev1.Volume {
+	return corev1.Volume{Name: "kubeconfig", VolumeSource: corev1.VolumeSource{
+		ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: component}},
+	}}
+}
+
+// kubeconfigMount mounts the kubeconfig volume.
+func kubeconfigMount() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: "kubeconfig", MountPath: kubeconfigDir, ReadOnly: true}
 }
 
 // file returns the path of a key of a Secret in the pki volume.

@@ -57,12 +57,10 @@ func (l layout) scheduler() *appsv1.StatefulSet {
 		env:      []corev1.EnvVar{{Name: "GOGC", Value: "50"}},
 		requests: requests("20m", "48Mi"),
 		ports:    []corev1.ContainerPort{port("https", schedulerPort)},
-		mounts:   []corev1.VolumeMount{pkiMount(), {Name: "kubeconfig", MountPath: kubeconfigDir, ReadOnly: true}},
+		mounts:   []corev1.VolumeMount{pkiMount(), kubeconfigMount()},
 		volumes: []corev1.Volume{
 			pkiVolume(keys(schedulerSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey)),
-			{Name: "kubeconfig", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: names.Scheduler},
-			}}},
+			kubeconfigVolume(names.Scheduler),
 		},
 		readiness:   get(corev1.URISchemeHTTPS, schedulerPort, "/readyz"),
 		liveness:    get(corev1.URISchemeHTTPS, schedulerPort, "/livez"),

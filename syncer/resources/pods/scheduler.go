@@ -84,11 +84,11 @@ func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error)
 		return nil, nil
 	}
 	condition := super.Status.Conditions[i]
-	reason := kubeletReason(condition.Message)
-	if !v.Tenant.Scheduler && reason == "" {
-		return nil, nil // no kubelet has seen it either: the node does not exist, or is not ready
-	}
 	if !v.Tenant.Scheduler {
+		reason := kubeletReason(condition.Message)
+		if reason == "" {
+			return nil, nil // no kubelet has seen it either: the node does not exist, or is not ready
+		}
 		return end(v, tenant, reason, condition.Message)
 	}
 	if left := condition.LastTransitionTime.Add(rejectAfter).Sub(v.Now); left > 0 {
