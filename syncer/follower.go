@@ -293,7 +293,8 @@ func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluste
 	want := condition(t, f.engine.Braked(t))
 	want.ObservedGeneration = vc.Generation
 	have := apimeta.FindStatusCondition(vc.Status.Conditions, want.Type)
-	if have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message {
+	if have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message &&
+		have.ObservedGeneration == want.ObservedGeneration {
 		return nil
 	}
 	want.LastTransitionTime = metav1.Now()

@@ -143,20 +143,26 @@ func TestSerialTestsRunAfterTheParallelOnes(t *testing.T) {
 		together bool
 		want     [][]string
 	}{
-		"Default":  {[]string{runTenants, runSerial}, false, [][]string{{"a-parallel", "b-parallel"}, {"a-serial"}, {"b-serial"}}},
-		"Together": {[]string{runTenants, runSerial}, true, [][]string{{"a-parallel", "b-parallel"}, {"a-serial", "b-serial"}}},
-		"Serial":   {[]string{runSerial}, false, [][]string{{"a-serial"}, {"b-serial"}}},
-		"Bare":     {[]string{runBare}, false, nil},
+		"Default": {[]string{runTenants, runSerial}, false, [][]string{
+			{"a-parallel", "b-parallel"}, {"a-serial"}, {"b-serial"}, {"a-scheduler"}, {"b-scheduler"},
+		}},
+		"Together": {[]string{runTenants, runSerial}, true, [][]string{
+			{"a-parallel", "b-parallel"}, {"a-serial", "b-serial"}, {"a-scheduler", "b-scheduler"},
+		}},
+		"Serial": {[]string{runSerial}, false, [][]string{{"a-serial"}, {"b-serial"}, {"a-scheduler"}, {"b-scheduler"}}},
+		"Bare":   {[]string{runBare}, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runner{options: options{runs: tc.runs, serialTogether: tc.together, processes: 2}}
 			var got [][]string
-			for _, g := range r.tenantGroups(tenants) {
-				var names []string
-				for _, e := range g {
-					names = append(names, e.name())
+			for _, p := range r.tenantPhases() {
+				for _, g := range r.tenantGroups(tenants, p) {
+					var names []string
+					for _, e := range g {
+						names = append(names, e.name())
+					}
+					got = append(got, names)
 				}
-				got = append(got, names)
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)

@@ -50,7 +50,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "Kubeconfig of the super cluster's administrator (default: _local/conform.kubeconfig).")
 	flags.StringVar(&o.dir, "dir", "", "Folder of the results; those of other runs that are there count, too (default: a new one in _local/conformance).")
 	flags.StringVar(&o.bare, "bare", "", "Folder with results of the bare cluster to compare with, if this run has none (default: the newest of all tests).")
-	runs := flags.String("runs", "bare,tenants,serial", "What to run: bare (all tests, on the super cluster), tenants (parallel tests in all tenants at the same time), serial (Serial tests in tenants), report (nothing, only the report).")
+	runs := flags.String("runs", "bare,tenants,serial", "What to run: bare (all tests, on the super cluster), tenants (parallel tests in all tenants at the same time), serial (Serial tests in tenants, those of the scheduler with schedulers of the tenants), report (nothing, only the report).")
 	tenants := flags.String("tenants", "tenants/tenant-a,tenants/tenant-b", "VirtualClusters to run in.")
 	focus := flags.String("focus", "", "Regular expression: run only tests whose name matches.")
 	skip := flags.String("skip", "", "Regular expression: leave tests out whose name matches.")
@@ -67,6 +67,11 @@ func parse(args []string) (options, error) {
 	o.runs, o.tenants, o.focus, o.skip = list(*runs), list(*tenants), one(*focus), one(*skip)
 	if flags.NArg() > 0 || o.processes < 1 || len(o.runs) == 0 {
 		return o, errors.New("give no arguments, at least one process, and at least one run")
+	}
+	for _, t := range o.tenants {
+		if namespace, name, _ := strings.Cut(t, "/"); namespace == "" || name == "" {
+			return o, fmt.Errorf("tenant %q: want namespace/name", t)
+		}
 	}
 	for _, r := range o.runs {
 		if !slices.Contains([]string{runBare, runTenants, runSerial, runReport}, r) {

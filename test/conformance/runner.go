@@ -13,9 +13,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/e2e/local"
 )
@@ -47,8 +50,14 @@ func (r runner) all(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, g := range r.tenantGroups(tenants) {
-		errs = append(errs, r.together(ctx, g))
+	for _, p := range r.tenantPhases() {
+		if err := r.setScheduler(ctx, p == schedulerPhase()); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, g := range r.tenantGroups(tenants, p) {
+			errs = append(errs, r.together(ctx, g))
+		}
 	}
 	if r.again {
 		errs = append(errs, r.repeat(ctx, tenants))
@@ -65,28 +74,36 @@ func (r runner) bareGroups() [][]execution {
 	return [][]execution{
 		{r.execution(t, parallelPhase(), r.processes*len(r.tenants))},
 		{r.execution(t, serialPhase(), 1)},
+		{r.execution(t, schedulerPhase(), 1)},
 	}
 }
 
-// tenantGroups are those in tenants.
-func (r runner) tenantGroups(tenants []target) [][]execution {
-	var parallel, serial []execution
-	for _, t := range tenants {
-		parallel = append(parallel, r.execution(t, parallelPhase(), r.processes))
-		serial = append(serial, r.execution(t, serialPhase(), 1))
-	}
-	var groups [][]execution
+// tenantPhases are what the options ask for in tenants.
+func (r runner) tenantPhases() []phase {
+	var list []phase
 	if slices.Contains(r.runs, runTenants) {
-		groups = append(groups, parallel)
+		list = append(list, parallelPhase())
 	}
-	switch {
-	case !slices.Contains(r.runs, runSerial):
-	case r.serialTogether:
-		groups = append(groups, serial)
-	default:
-		groups = slices.AppendSeq(groups, slices.Chunk(serial, 1))
+	if slices.Contains(r.runs, runSerial) {
+		list = append(list, serialPhase(), schedulerPhase())
 	}
-	return groups
+	return list
+}
+
+// tenantGroups are those in tenants.
+func (r runner) tenantGroups(tenants []target, p phase) [][]execution {
+	processes := 1
+	if p == parallelPhase() {
+		processes = r.processes
+	}
+	var all []execution
+	for _, t := range tenants {
+		all = append(all, r.execution(t, p, processes))
+	}
+	if p == parallelPhase() || r.serialTogether {
+		return [][]execution{all}
+	}
+	return slices.Collect(slices.Chunk(all, 1))
 }
 
 func (r runner) execution(t target, p phase, processes int) execution {
@@ -139,22 +156,65 @@ func (r runner) repeat(ctx context.Context, tenants []target) error {
 	return nil
 }
 
-// prepareTenants writes the tenants' kubeconfigs and sets what their pods are allowed.
-func (r runner) prepareTenants(ctx context.Context) ([]target, error) {
+// setScheduler gives the tenants schedulers of their own or takes them away, and waits until that is done.
+func (r runner) setScheduler(ctx context.Context, enabled bool) error {
+	cluster, err := r.cluster()
+	if err != nil {
+		return err
+	}
+	resource := cluster.Super.Dynamic.Resource(tenancyv1alpha1.GroupVersion().WithResource("virtualclusters"))
+	for _, ref := range r.tenants {
+		namespace, name, _ := strings.Cut(ref, "/")
+		patch := `{"spec":{"scheduler":null}}`
+		if enabled {
+			patch = `{"spec":{"scheduler":{"enabled":true}}}`
+		}
+		changed, err := resource.Namespace(namespace).Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		if err != nil {
+			return fmt.Errorf("setting the scheduler of %s: %w", ref, err)
+		}
+		conditions := []string{tenancyv1alpha1.ConditionReady, tenancyv1alpha1.ConditionSyncing}
+		if enabled {
+			conditions = append(conditions, tenancyv1alpha1.ConditionSchedulerReady)
+		}
+		err = wait.PollUntilContextTimeout(ctx, time.Second, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
+			vc, err := cluster.VirtualCluster(ctx, namespace, name)
+			if err != nil {
+				return false, err
+			}
+			return !slices.ContainsFunc(conditions, func(kind string) bool {
+				c := apimeta.FindStatusCondition(vc.Status.Conditions, kind)
+				return c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration < changed.GetGeneration()
+			}), nil
+		})
+		if err != nil {
+			return fmt.Errorf("waiting for %s after setting its scheduler: %w", ref, err)
+		}
+	}
+	return nil
+}
+
+func (r runner) cluster() (*local.Cluster, error) {
 	cluster := &local.Cluster{Dir: filepath.Dir(r.bin)}
 	var err error
 	if cluster.Super, err = cluster.Open("super", r.kubeconfig); err != nil {
 		return nil, fmt.Errorf("opening the super cluster: %w", err)
+	}
+	return cluster, nil
+}
+
+// prepareTenants writes the tenants' kubeconfigs and sets what their pods are allowed.
+func (r runner) prepareTenants(ctx context.Context) ([]target, error) {
+	cluster, err := r.cluster()
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the folder of the results: %w", err)
 	}
 	var targets []target
 	for _, ref := range r.tenants {
-		namespace, name, ok := strings.Cut(ref, "/")
-		if !ok {
-			return nil, fmt.Errorf("tenant %q: want namespace/name", ref)
-		}
+		namespace, name, _ := strings.Cut(ref, "/")
 		vc, err := cluster.VirtualCluster(ctx, namespace, name)
 		if err != nil {
 			return nil, err

@@ -22,9 +22,13 @@ type phase struct {
 	filter string
 }
 
-// The tests that may run side by side, and those that must not.
-func parallelPhase() phase { return phase{"parallel", "Conformance && !Serial"} }
-func serialPhase() phase   { return phase{"serial", "Conformance && Serial"} }
+// The tests that may run side by side, and those that must not. Of these, tenants run the ones of the scheduler, which
+// preempt pods and resize nodes, with a scheduler of their own.
+func parallelPhase() phase  { return phase{"parallel", "Conformance && !Serial"} }
+func serialPhase() phase    { return phase{"serial", "Conformance && Serial && !sig-scheduling"} }
+func schedulerPhase() phase { return phase{"scheduler", "Conformance && Serial && sig-scheduling"} }
+
+func phases() []phase { return []phase{parallelPhase(), serialPhase(), schedulerPhase()} }
 
 // suite is the upstream end-to-end suite, with the program that runs several processes of it.
 type suite struct {
@@ -85,17 +89,19 @@ func (s suite) expected(ctx context.Context, p phase) ([]string, error) {
 	return names, nil
 }
 
-// catalogue returns the tests of both phases.
+// catalogue returns the tests of all phases.
 func (s suite) catalogue(ctx context.Context) (map[string][]string, error) {
 	all := map[string][]string{}
-	for _, p := range []phase{parallelPhase(), serialPhase()} {
+	chosen := 0
+	for _, p := range phases() {
 		names, err := s.expected(ctx, p)
 		if err != nil {
 			return nil, err
 		}
 		all[p.name] = names
+		chosen += len(names)
 	}
-	if len(all[parallelPhase().name])+len(all[serialPhase().name]) == 0 {
+	if chosen == 0 {
 		return nil, errors.New("no conformance test is chosen")
 	}
 	return all, nil

@@ -32,7 +32,7 @@ func render(a about, all []result) string {
 	}
 	fmt.Fprintf(&b, "```\n%s\n```\n\n", a.command)
 	fmt.Fprintf(&b, "The suite has %d conformance tests that may run in parallel and %d Serial ones.\n\n",
-		len(a.total[parallelPhase().name]), len(a.total[serialPhase().name]))
+		len(a.total[parallelPhase().name]), len(a.total[serialPhase().name])+len(a.total[schedulerPhase().name]))
 	b.WriteString("| Cluster | Tests | Passed | Failed | Did not run | Processes | Started | Duration |\n|---|---|---|---|---|---|---|---|\n")
 	for _, r := range all {
 		n := r.counts()
