@@ -3,6 +3,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,13 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
-// DirEnv names the environment variable with the directory of another local cluster than _local.
-const DirEnv = "VC_LOCAL_DIR"
+// Environment variables that name another local cluster, as they do for `make up`.
+const (
+	// ClusterEnv has the name of the super cluster; the default is super.
+	ClusterEnv = "CLUSTER"
+	// TenantsEnv has the directory with the tenants' kubeconfigs; the default is _local/tenants.
+	TenantsEnv = "TENANTS"
+)
 
 // Image is the debug image of the local cluster: sh, wget, nslookup, nc, httpd, tar.
 const Image = "docker.io/library/busybox:1.35"
@@ -66,17 +72,14 @@ func (t *Tenant) ID() names.TenantID {
 
 // Open reads what `make up` made. It needs at least the given number of tenants.
 func Open(ctx context.Context, tenants int) (*Cluster, error) {
-	dir := os.Getenv(DirEnv)
-	if dir == "" {
-		root, err := worlds.ModuleRoot()
-		if err != nil {
-			return nil, err
-		}
-		dir = filepath.Join(root, "_local")
+	root, err := worlds.ModuleRoot()
+	if err != nil {
+		return nil, err
 	}
+	dir := filepath.Join(root, "_local")
+	kubeconfigs := cmp.Or(os.Getenv(TenantsEnv), filepath.Join(dir, "tenants"))
 	c := &Cluster{Dir: dir}
-	var err error
-	c.Super, err = c.Open("super", filepath.Join(dir, "super.kubeconfig"))
+	c.Super, err = c.Open("super", filepath.Join(dir, cmp.Or(os.Getenv(ClusterEnv), "super")+".kubeconfig"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no local cluster: run `make up` first: %w", err)
 	}
@@ -88,7 +91,7 @@ func Open(ctx context.Context, tenants int) (*Cluster, error) {
 		return nil, fmt.Errorf("VirtualCluster is not installed or the super cluster does not run: run `make up` first: %w", err)
 	}
 	for _, vc := range list {
-		path := filepath.Join(dir, "tenants", vc.Name+".kubeconfig")
+		path := filepath.Join(kubeconfigs, vc.Name+".kubeconfig")
 		access, err := c.Open(vc.Name, path)
 		if errors.Is(err, fs.ErrNotExist) {
 			// Somebody's own VirtualCluster, not a sample.
@@ -100,7 +103,7 @@ func Open(ctx context.Context, tenants int) (*Cluster, error) {
 		c.Tenants = append(c.Tenants, &Tenant{Access: access, VirtualCluster: vc})
 	}
 	if len(c.Tenants) < tenants {
-		return nil, fmt.Errorf("%d tenants with a kubeconfig in %s, want %d: run `make up` first", len(c.Tenants), filepath.Join(dir, "tenants"), tenants)
+		return nil, fmt.Errorf("%d tenants with a kubeconfig in %s, want %d: run `make up` first", len(c.Tenants), kubeconfigs, tenants)
 	}
 	return c, nil
 }
