@@ -139,21 +139,17 @@ func TestProgressCounts(t *testing.T) {
 func TestSerialTestsRunAfterTheParallelOnes(t *testing.T) {
 	tenants := []target{{name: "a"}, {name: "b"}}
 	for name, tc := range map[string]struct {
-		runs     []string
-		together bool
-		want     [][]string
+		runs []string
+		want [][]string
 	}{
-		"Default": {[]string{runTenants, runSerial}, false, [][]string{
-			{"a-parallel", "b-parallel"}, {"a-serial"}, {"b-serial"}, {"a-scheduler"}, {"b-scheduler"},
+		"Default": {[]string{runTenants, runSerial}, [][]string{
+			{"a-parallel", "b-parallel"}, {"a-serial", "b-serial"}, {"a-scheduler"}, {"b-scheduler"},
 		}},
-		"Together": {[]string{runTenants, runSerial}, true, [][]string{
-			{"a-parallel", "b-parallel"}, {"a-serial", "b-serial"}, {"a-scheduler", "b-scheduler"},
-		}},
-		"Serial": {[]string{runSerial}, false, [][]string{{"a-serial"}, {"b-serial"}, {"a-scheduler"}, {"b-scheduler"}}},
-		"Bare":   {[]string{runBare}, false, nil},
+		"Serial": {[]string{runSerial}, [][]string{{"a-serial", "b-serial"}, {"a-scheduler"}, {"b-scheduler"}}},
+		"Bare":   {[]string{runBare}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := runner{options: options{runs: tc.runs, serialTogether: tc.together, processes: 2}}
+			r := runner{options: options{runs: tc.runs, processes: 2}}
 			var got [][]string
 			for _, p := range r.tenantPhases() {
 				for _, g := range r.tenantGroups(tenants, p) {

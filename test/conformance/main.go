@@ -28,7 +28,6 @@ type options struct {
 	runs, tenants         []string
 	focus, skip           []string
 	processes             int
-	serialTogether        bool
 	again                 bool
 	privileged            bool
 	timeout               time.Duration
@@ -55,7 +54,6 @@ func parse(args []string) (options, error) {
 	focus := flags.String("focus", "", "Regular expression: run only tests whose name matches.")
 	skip := flags.String("skip", "", "Regular expression: leave tests out whose name matches.")
 	flags.IntVar(&o.processes, "procs", 4, "Processes in each tenant; the bare cluster gets as many as all tenants together.")
-	flags.BoolVar(&o.serialTogether, "serial-together", false, "Run the Serial tests in all tenants at the same time, not one tenant after the other.")
 	flags.BoolVar(&o.again, "again", false, "Repeat, once and alone, what failed in tenants; both results are reported, and the first one counts.")
 	flags.BoolVar(&o.privileged, "privileged", true, "As administrator, allow the tenants privileged pods first; with false, forbid them.")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Hour, "Limit of the whole run.")

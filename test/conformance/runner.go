@@ -90,7 +90,7 @@ func (r runner) tenantPhases() []phase {
 	return list
 }
 
-// tenantGroups are those in tenants.
+// tenantGroups are those in tenants. Only tests that fill the real nodes and use their ports get in each other's way.
 func (r runner) tenantGroups(tenants []target, p phase) [][]execution {
 	processes := 1
 	if p == parallelPhase() {
@@ -100,10 +100,10 @@ func (r runner) tenantGroups(tenants []target, p phase) [][]execution {
 	for _, t := range tenants {
 		all = append(all, r.execution(t, p, processes))
 	}
-	if p == parallelPhase() || r.serialTogether {
-		return [][]execution{all}
+	if p == schedulerPhase() {
+		return slices.Collect(slices.Chunk(all, 1))
 	}
-	return slices.Collect(slices.Chunk(all, 1))
+	return [][]execution{all}
 }
 
 func (r runner) execution(t target, p phase, processes int) execution {
