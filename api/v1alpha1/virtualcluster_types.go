@@ -109,7 +109,7 @@ type SyncSpec struct {
 }
 
 // OptionalKind is the plural name of a kind that can be switched off.
-// +kubebuilder:validation:Enum=events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;runtimeclasses;storageclasses
+// +kubebuilder:validation:Enum=deviceclasses;events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;resourceclaims;runtimeclasses;storageclasses
 type OptionalKind string
 
 // SchedulerSpec says who assigns the tenant's pods to nodes.

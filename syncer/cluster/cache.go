@@ -3,7 +3,9 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -169,15 +171,39 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 			ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
 			defer cancel()
 			err = r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx).Into(list)
+			if o.Kind.Optional && NotServed(err) {
+				return list, nil // there are none
+			}
 			return list, failed(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			limit(&opts)
 			opts.Watch = true
 			w, err := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
+			if o.Kind.Optional && NotServed(err) {
+				if opts.ResourceVersion != "" || opts.SendInitialEvents != nil {
+					return nil, err // it is listed next
+				}
+				return quiet(), nil
+			}
 			return w, failed(err)
 		},
 	}, nil
+}
+
+// lookAgain is when an API server is asked again about a kind that it does not serve.
+const lookAgain = time.Minute
+
+// quiet returns a watch that ends without an event.
+func quiet() watch.Interface {
+	w := watch.NewFake()
+	time.AfterFunc(lookAgain, w.Stop)
+	return w
+}
+
+// NotServed says whether an API server answered that it does not know the kind.
+func NotServed(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
 // newList returns an empty list of a kind.

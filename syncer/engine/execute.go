@@ -29,6 +29,8 @@ const (
 	// retryUnsettled is when something that nothing seems to need is looked at again, while not everything is known that
 	// may need it.
 	retryUnsettled = 5 * time.Second
+	// retryUnserved is when an API server is asked again for a kind that it does not serve.
+	retryUnserved = time.Minute
 )
 
 // errStale says that a cache lags behind a server; the event that brings it up to date brings the key back.
@@ -73,6 +75,9 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	if err == nil {
 		log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
 		return nil
+	}
+	if w.Optional && cluster.NotServed(err) {
+		return resource.Waiting(retryUnserved, "%s to be served", w.Name)
 	}
 	if op.Side == resource.Tenant {
 		if unreachable(err) {

@@ -12,6 +12,7 @@ type Kind struct {
 	GVK                           schema.GroupVersionKind
 	Cluster                       bool
 	Plural                        string
+	Optional                      bool
 	Published                     *Published
 	Keep                          bool
 	Origin                        Side
@@ -48,7 +49,7 @@ func Of[T Object](r Resource[T]) Kind {
 	}
 	k := Kind{
 		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
-		Plural: r.Plural, Published: r.Published, Keep: r.Keep,
+		Plural: r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
 		SuperName: r.SuperName,

@@ -8,6 +8,9 @@ import (
 // over others.
 const PriorityClasses = "priorityclasses"
 
+// DeviceClasses is the name of the kind that pods get devices of, by a claim or by an extended resource.
+const DeviceClasses = "deviceclasses"
+
 // Offered says whether an administrator offers a class of the super cluster to tenants.
 func Offered(kind string, class Object) bool {
 	switch class.GetLabels()[names.LabelPublic] {

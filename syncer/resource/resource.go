@@ -230,6 +230,8 @@ type Resource[T Object] struct {
 	GVK     schema.GroupVersionKind
 	Cluster bool
 	Plural  string
+	// Optional says that not every API server serves the kind. One that does not has no objects of it.
+	Optional bool
 	// New returns an empty object.
 	New func() T
 	// Origin is the side whose spec is the truth.

@@ -41,6 +41,8 @@ func All(o Options) []resource.Kind {
 		NetworkPolicies(),
 		PodDisruptionBudgets(),
 		PriorityClasses(),
+		DeviceClasses(),
+		ResourceClaims(),
 		RuntimeClasses(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -59,6 +60,21 @@ func TestRuntimeClasses(t *testing.T) {
 	want := spec.DeepCopy()
 	want.ObjectMeta = offeredMeta("kata")
 	testClass(t, resources.RuntimeClasses(), want, map[string]*nodev1.RuntimeClass{"": in(""), "true": in("true"), "false": in("false")}, true)
+}
+
+func TestDeviceClasses(t *testing.T) {
+	name := "example.com/gpu"
+	spec := resourcev1.DeviceClassSpec{
+		ExtendedResourceName: &name,
+		Selectors:            []resourcev1.DeviceSelector{{CEL: &resourcev1.CELDeviceSelector{Expression: `device.driver == "gpu.example.com"`}}},
+	}
+	in := func(public string) *resourcev1.DeviceClass {
+		out := &resourcev1.DeviceClass{ObjectMeta: class("gpu", public, map[string]string{"note": "x"}), Spec: *spec.DeepCopy()}
+		out.Spec.Config = []resourcev1.DeviceClassConfiguration{{}}
+		return out
+	}
+	want := &resourcev1.DeviceClass{ObjectMeta: offeredMeta("gpu"), Spec: spec}
+	testClass(t, resources.DeviceClasses(), want, map[string]*resourcev1.DeviceClass{"": in(""), "true": in("true"), "false": in("false")}, true)
 }
 
 func TestPriorityClasses(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
@@ -62,6 +63,8 @@ const (
 	whySame     = "means the same on both sides"
 	whyNames    = "objects of the namespace have the same names in the super namespace"
 	whyOperator = "is the operator's business"
+	whyNested   = "each field in it is decided by itself"
+	whyOffered  = "only of classes that are offered"
 )
 
 // meta are the decisions about what is around the fields of a kind.
@@ -91,7 +94,7 @@ func fieldRules() []typeRules {
 		rulesOf[discoveryv1.EndpointSlice](
 			meta(),
 			pass(whySame, "AddressType", "Ports"),
-			mapped("each field in it is decided by itself", "Endpoints")),
+			mapped(whyNested, "Endpoints")),
 		rulesOf[discoveryv1.Endpoint](
 			pass("unless an address is not that of a workload", "Addresses"),
 			pass(whySame, "Conditions", "Hostname", "NodeName", "Zone", "Hints"),
@@ -109,13 +112,13 @@ func fieldRules() []typeRules {
 		rulesOf[networkingv1.NetworkPolicySpec](
 			pass("pods have the same labels on both sides", "PodSelector"),
 			pass(whySame, "PolicyTypes"),
-			mapped("each field in it is decided by itself", "Ingress", "Egress")),
+			mapped(whyNested, "Ingress", "Egress")),
 		rulesOf[networkingv1.NetworkPolicyIngressRule](
 			pass(whySame, "Ports"),
-			mapped("each field in it is decided by itself", "From")),
+			mapped(whyNested, "From")),
 		rulesOf[networkingv1.NetworkPolicyEgressRule](
 			pass(whySame, "Ports"),
-			mapped("each field in it is decided by itself", "To")),
+			mapped(whyNested, "To")),
 		rulesOf[networkingv1.NetworkPolicyPeer](
 			pass("pods have the same labels on both sides", "PodSelector"),
 			mapped("the names of the super namespaces that it selects in the tenant", "NamespaceSelector"),
@@ -125,6 +128,20 @@ func fieldRules() []typeRules {
 			pass(whySame, "UnhealthyPodEvictionPolicy"),
 			mapped("the number of healthy pods that the tenant's controller computed", "MinAvailable"),
 			drop("is in minAvailable", "MaxUnavailable")),
+		rulesOf[resourcev1.DeviceClaim](
+			mapped(whyNested, "Requests"),
+			pass(whySame, "Constraints"),
+			pass("is for the driver of the devices", "Config")),
+		rulesOf[resourcev1.DeviceRequest](
+			pass(whySame, "Name"),
+			mapped(whyNested, "Exactly", "FirstAvailable")),
+		rulesOf[resourcev1.ExactDeviceRequest](
+			mapped(whyOffered, "DeviceClassName"),
+			pass(whySame, "Selectors", "AllocationMode", "Count", "Tolerations", "Capacity"),
+			refused("reaches devices that others use", "AdminAccess")),
+		rulesOf[resourcev1.DeviceSubRequest](
+			mapped(whyOffered, "DeviceClassName"),
+			pass(whySame, "Name", "Selectors", "AllocationMode", "Count", "Tolerations", "Capacity")),
 
 		rulesOf[corev1.PersistentVolumeSpec](
 			pass(whySame, "Capacity", "AccessModes", "VolumeMode", "StorageClassName", "PersistentVolumeReclaimPolicy", "NodeAffinity"),
@@ -143,6 +160,9 @@ func fieldRules() []typeRules {
 			meta(),
 			pass(whySame, "Value", "Description", "PreemptionPolicy"),
 			drop("what pods get that name none is the tenant's choice", "GlobalDefault")),
+		rulesOf[resourcev1.DeviceClassSpec](
+			pass(whySame, "Selectors", "ExtendedResourceName"),
+			drop(whyOperator, "Config")),
 		rulesOf[nodev1.RuntimeClass](meta(), pass(whySame, "Handler", "Overhead", "Scheduling")),
 	}
 }

@@ -9,10 +9,12 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -92,6 +94,20 @@ func specimens() map[reflect.Type]specimen {
 		reflect.TypeFor[policyv1.PodDisruptionBudgetSpec](): {resources.PodDisruptionBudgets(), world{}, func() resource.Object {
 			return named(&policyv1.PodDisruptionBudget{Spec: policyv1.PodDisruptionBudgetSpec{MinAvailable: new(intstr.FromInt32(2))}})
 		}, partOf(func(o *policyv1.PodDisruptionBudget) *policyv1.PodDisruptionBudgetSpec { return &o.Spec })},
+		reflect.TypeFor[resourcev1.DeviceClaim](): {resources.ResourceClaims(), withDevices(), func() resource.Object { return deviceClaim() },
+			partOf(func(o *resourcev1.ResourceClaim) *resourcev1.DeviceClaim { return &o.Spec.Devices })},
+		reflect.TypeFor[resourcev1.DeviceRequest](): {resources.ResourceClaims(), withDevices(), func() resource.Object { return deviceClaim() },
+			partOf(func(o *resourcev1.ResourceClaim) *resourcev1.DeviceRequest { return &o.Spec.Devices.Requests[0] })},
+		reflect.TypeFor[resourcev1.ExactDeviceRequest](): {resources.ResourceClaims(), withDevices(), func() resource.Object { return deviceClaim() },
+			partOf(func(o *resourcev1.ResourceClaim) *resourcev1.ExactDeviceRequest {
+				return o.Spec.Devices.Requests[0].Exactly
+			})},
+		reflect.TypeFor[resourcev1.DeviceSubRequest](): {resources.ResourceClaims(), withDevices(), func() resource.Object { return deviceClaim() },
+			partOf(func(o *resourcev1.ResourceClaim) *resourcev1.DeviceSubRequest {
+				return &o.Spec.Devices.Requests[1].FirstAvailable[0]
+			})},
+		reflect.TypeFor[resourcev1.DeviceClassSpec](): {resources.DeviceClasses(), world{}, func() resource.Object { return class(&resourcev1.DeviceClass{}) },
+			partOf(func(o *resourcev1.DeviceClass) *resourcev1.DeviceClassSpec { return &o.Spec })},
 		reflect.TypeFor[corev1.PersistentVolumeSpec](): {resources.PersistentVolumes(), world{tenant: []resource.Object{claim()}}, func() resource.Object {
 			return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "real"}, Spec: corev1.PersistentVolumeSpec{
 				ClaimRef: &corev1.ObjectReference{Namespace: names.SuperNamespace(tenantID, "shop"), Name: "data"},
@@ -191,6 +207,10 @@ func (s specimen) try(t *testing.T, d resources.Decision) {
 func set(v reflect.Value) bool {
 	if v.Type() == reflect.TypeFor[intstr.IntOrString]() {
 		v.Set(reflect.ValueOf(intstr.FromInt32(7)))
+		return true
+	}
+	if v.Type() == reflect.TypeFor[runtime.RawExtension]() {
+		v.Set(reflect.ValueOf(runtime.RawExtension{Raw: []byte("{}")}))
 		return true
 	}
 	switch v.Kind() {

@@ -195,7 +195,8 @@ func (w *World) Terminate(ctx context.Context) {
 }
 
 // DefaultControllers are what tests usually need of a kube-controller-manager: what gives a namespace its service
-// account and root CA, what deletes namespaces and dependents, and what computes endpoints and the pods of workloads.
+// account and root CA, what deletes namespaces and dependents, and what computes endpoints, the pods
+// of workloads and the resource claims of pods.
 func DefaultControllers() []string {
 	return []string{
 		"serviceaccount-controller",
@@ -208,6 +209,7 @@ func DefaultControllers() []string {
 		"replicaset-controller",
 		"statefulset-controller",
 		"daemonset-controller",
+		"resourceclaim-controller",
 	}
 }
 

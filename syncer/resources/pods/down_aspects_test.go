@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	psa "k8s.io/pod-security-admission/api"
@@ -98,9 +99,9 @@ func TestRefusals(t *testing.T) {
 		"P18LifecycleHost": {mainContainer(func(c *corev1.Container) {
 			c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Host: "127.0.0.1"}}}
 		}), "PodSecurity", "probe or lifecycle host"},
-		"P25ResourceClaims": {spec(func(s *corev1.PodSpec) {
-			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: to("gpu")}}
-		}), "Unsupported", "spec.resourceClaims: dynamic resource allocation"},
+		"P25HiddenDevices": {mainContainer(func(c *corev1.Container) {
+			c.Resources.Limits = corev1.ResourceList{"deviceclass.resource.kubernetes.io/gpu": apiresource.MustParse("1")}
+		}), "Unsupported", "spec.containers: the resource deviceclass.resource.kubernetes.io/gpu of container main is of a device class that is not offered"},
 		"P25SchedulingGroup": {spec(func(s *corev1.PodSpec) { s.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: to("g")} }), "Unsupported", "spec.schedulingGroup"},
 		"NamespaceSelector": {affinity(corev1.PodAffinityTerm{TopologyKey: "zone", NamespaceSelector: &metav1.LabelSelector{
 			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Fits"}},

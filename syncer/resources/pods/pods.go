@@ -99,6 +99,9 @@ func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
 	if err := referencesReady(v, pod); err != nil {
 		return nil, err
 	}
+	if err := claimsReady(v, pod); err != nil {
+		return nil, err
+	}
 	spec.EphemeralContainers = nil // they are added to pods that exist
 	out := &corev1.Pod{Spec: spec}
 	out.Labels = copied(v, pod.Labels)
@@ -237,6 +240,9 @@ func references(pod *corev1.Pod) []resource.Ref {
 	}
 	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" { // one that is refused may be offered later
 		found[resource.Ref{Kind: kindRuntimeClasses, Name: *class}] = true
+	}
+	for _, claim := range Claims(pod) {
+		add(kindClaims, claim)
 	}
 	for _, secret := range pod.Spec.ImagePullSecrets {
 		add("secrets", secret.Name)

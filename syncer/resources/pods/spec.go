@@ -41,6 +41,9 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 	if err := t.classes(dst, src); err != nil {
 		return err
 	}
+	if err := t.devices(src); err != nil {
+		return err
+	}
 	t.mountTokens(dst, src)
 	t.mountHosts(dst, src)
 	if err := t.dns(dst, src); err != nil {

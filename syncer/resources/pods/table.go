@@ -13,7 +13,7 @@ const (
 	whyRootCA      = "kube-root-ca.crt is stored under another name, because the super cluster owns that one"
 	whyBaseline    = "the Pod Security levels baseline and restricted refuse it"
 	whyVolumeType  = "volumes of this type are not offered; use configMap, secret, emptyDir, projected, downwardAPI, persistentVolumeClaim, ephemeral or image"
-	whyClaims      = "dynamic resource allocation is not offered"
+	whyClaims      = "resource claims are not offered here"
 	whyNodeStatus  = "as the node reports it"
 	whyPriority    = "only of a class that the super cluster offers: priorities of the tenant's own say nothing about other tenants' pods"
 	whyMergedKeys  = "keys that the tenant's API server already merged into the label selector are left out, they would be refused as duplicates"
@@ -36,7 +36,7 @@ func specTable() []rules {
 	}
 	return []rules{
 		decidedBy(finishSpec,
-			pass(whyNested, "Volumes", "InitContainers", "Containers", "SecurityContext", "Affinity", "TopologySpreadConstraints", "Resources", "HostAliases", "ReadinessGates", "OS"),
+			pass(whyNested, "Volumes", "InitContainers", "Containers", "SecurityContext", "Affinity", "TopologySpreadConstraints", "Resources", "HostAliases", "ReadinessGates", "OS", "ResourceClaims"),
 			pass(whyPlain, "RestartPolicy", "TerminationGracePeriodSeconds", "ActiveDeadlineSeconds", "ShareProcessNamespace", "Hostname", "EnableServiceLinks"),
 			pass("a container that runs first writes the name that follows from it in the tenant into /etc/hosts", "Subdomain"),
 			pass(whyNames, "ServiceAccountName", "ImagePullSecrets"),
@@ -56,7 +56,6 @@ func specTable() []rules {
 			drop("the pod is not replicated before the last gate is removed", "SchedulingGates"),
 			privilege(whyBaseline, "HostNetwork", "HostPID", "HostIPC"),
 			mapped("an offered class, or one with the handler of the tenant's own; without one the pod is refused", "RuntimeClassName"),
-			refused(whyClaims, "ResourceClaims"),
 			refused("scheduling in groups is not offered", "SchedulingGroup"),
 		),
 
@@ -69,8 +68,12 @@ func specTable() []rules {
 			pass(whyMember, "Name", "ContainerPort", "Protocol"),
 			privilege(whyBaseline, "HostPort", "HostIP")),
 		decided[corev1.ResourceRequirements](
-			pass(whyPlain, "Limits", "Requests"),
-			refused(whyClaims, "Claims")),
+			pass("means the same in the super cluster; resources that stand for devices only of classes that are offered", "Limits", "Requests"),
+			pass(whyMember, "Claims")),
+		decided[corev1.ResourceClaim](pass(whyMember, "Name", "Request")),
+		decidedBy(finishClaim,
+			pass(whyMember, "Name"),
+			mapped("the claim that the tenant's control plane made of the template takes its place", "ResourceClaimName", "ResourceClaimTemplateName")),
 		decided[corev1.ContainerResizePolicy](pass(whyMember, "ResourceName", "RestartPolicy")),
 		decided[corev1.ContainerRestartRule](pass(whyMember, "Action", "ExitCodes")),
 		decided[corev1.ContainerRestartRuleOnExitCodes](pass(whyMember, "Operator", "Values")),

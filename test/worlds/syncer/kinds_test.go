@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -243,6 +244,19 @@ func kindCases() map[string]kindCase {
 			drift:  func(o *policyv1.PodDisruptionBudget) { o.Spec.MinAvailable = new(intstr.FromInt32(0)) },
 			view:   func(o *policyv1.PodDisruptionBudget) any { return o.Spec },
 		}),
+		"resourceclaims": of(life[*resourcev1.ResourceClaim]{
+			prepare: func(t *testing.T, r *running, of tenant, namespace string) {
+				t.Helper()
+				r.deviceClass(t, of, "claim-life", "")
+				for _, name := range []string{lives, taken} {
+					of.world.MakePod(t, claimingPod(namespace, "user-of-"+name, corev1.PodResourceClaim{ResourceClaimName: &name}))
+				}
+			},
+			build:  func(tenant, string) *resourcev1.ResourceClaim { return deviceClaim("", "", "claim-life") },
+			change: label[*resourcev1.ResourceClaim]("changed"),
+			drift:  label[*resourcev1.ResourceClaim]("drifted"),
+			view:   func(o *resourcev1.ResourceClaim) any { return []any{o.Spec, labelOf(o)} },
+		}),
 
 		// From here on the super cluster's are the truth.
 		"nodes": of(life[*corev1.Node]{
@@ -308,6 +322,14 @@ func kindCases() map[string]kindCase {
 			change: func(o *schedulingv1.PriorityClass) { o.Description = "changed" },
 			drift:  func(o *schedulingv1.PriorityClass) { o.GlobalDefault = true },
 			view:   func(o *schedulingv1.PriorityClass) any { return []any{o.Value, o.Description, o.GlobalDefault} },
+		}),
+		"deviceclasses": of(life[*resourcev1.DeviceClass]{
+			build: func(tenant, string) *resourcev1.DeviceClass { return &resourcev1.DeviceClass{} },
+			change: func(o *resourcev1.DeviceClass) {
+				o.Spec.Selectors = []resourcev1.DeviceSelector{{CEL: &resourcev1.CELDeviceSelector{Expression: "true"}}}
+			},
+			drift: func(o *resourcev1.DeviceClass) { o.Spec.Selectors = nil },
+			view:  func(o *resourcev1.DeviceClass) any { return o.Spec },
 		}),
 		"runtimeclasses": of(life[*nodev1.RuntimeClass]{
 			build: func(tenant, string) *nodev1.RuntimeClass { return &nodev1.RuntimeClass{Handler: "kata"} },

@@ -65,6 +65,7 @@ func withWorlds(m *testing.M) (int, error) {
 		SuperControllers: []string{
 			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
 			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
+			"resourceclaim-controller",
 		},
 	})
 	if err != nil {
