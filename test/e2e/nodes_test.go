@@ -35,7 +35,7 @@ spec:
       containers:
       - name: web
         image: busybox:1.35
-        command: [httpd, -f, -p, "8080"]
+        command: [httpd, -f, -p, "8080", -h, /etc]
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
         resources: {requests: {cpu: 5m, memory: 8Mi}}
 ---
@@ -172,7 +172,7 @@ func TestNetworkPoliciesAreEnforced(t *testing.T) {
 	}{{a, "friend", true}, {a, "stranger", false}, {b, "friend", true}, {b, "stranger", true}} {
 		// Policies take a moment to be enforced.
 		worlds.Eventually(t, time.Minute, fmt.Sprintf("the %s in %s to get through: %t", tc.pod, tc.tenant.Name, tc.passes), func(ctx context.Context) error {
-			got := try(t, "", tc.tenant.Command(ctx, "kubectl", "-n", namespace, "exec", tc.pod, "--", "nc", "-z", "-w", "2", "web", "80"))
+			got := try(t, "", tc.tenant.Command(ctx, "kubectl", "-n", namespace, "exec", tc.pod, "--", "wget", "-q", "-O-", "-T", "2", "http://web/hostname"))
 			if (got.Code == 0) != tc.passes {
 				return errors.New(got.String())
 			}
