@@ -81,6 +81,8 @@ type Engine struct {
 	registry *tenants.Registry
 	brake    *brake
 	told     *told
+	sent     *sent
+	vetted   *vetted
 	metrics  *metrics
 	now      func() time.Time
 	// superFilled is closed once the caches of the kinds that the engine was made with are current.
@@ -122,10 +124,12 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options: o, super: super,
-		brake: newBrake(o.Brake),
-		told:  newTold(),
-		now:   time.Now,
-		holds: sets.New[string](),
+		brake:  newBrake(o.Brake),
+		told:   newTold(),
+		sent:   newSent(),
+		vetted: newVetted(),
+		now:    time.Now,
+		holds:  sets.New[string](),
 
 		changed:     make(chan struct{}, 1),
 		superFilled: make(chan struct{}),
@@ -299,6 +303,10 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
 	ops, err := w.Decide(v, key, tenantObject, superObject)
+	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
+	if vetErr != nil {
+		err = vetErr
+	}
 	for _, op := range ops {
 		if op.Why == resource.Unwanted {
 			if err := e.settled(t); err != nil {

@@ -63,6 +63,9 @@ func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err er
 
 // execute carries out one operation.
 func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {
+	if e.sent.changesNothing(w.Name, key, op, e.now()) {
+		return nil
+	}
 	err := e.attempt(ctx, t, w, key, op)
 	result := "ok"
 	if err != nil {
@@ -73,6 +76,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	e.metrics.ops.WithLabelValues(w.Name, op.Side.String(), string(op.Verb), result).Inc()
 	if err == nil {
+		e.sent.accepted(w.Name, key, op, e.now())
 		log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
 		return nil
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -32,7 +33,9 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		checked++
 		v.Withdrawn = w.withdrawn(key.Tenant)
 		tenant, super := e.pair(t, w.Kind, key)
-		if ops, err := w.Decide(v, key, tenant, super); err == nil && len(ops) > 0 {
+		ops, err := w.Decide(v, key, tenant, super)
+		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, key, op, e.now()) }
+		if ops = slices.DeleteFunc(ops, pointless); err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()
 			w.queue.Add(key)

@@ -83,6 +83,8 @@ type Tenant struct {
 	done     chan struct{}
 	probes   chan struct{}
 	changed  chan struct{} // says that the watches are not those that run
+	known    atomic.Bool   // says that the control plane is not newer than the types that we know
+	asked    time.Time     // when the version was last asked for; only used by run
 
 	mu       sync.Mutex // also held while watches are replaced
 	verified time.Time  // guarded by mu: when the identity was last verified
@@ -95,6 +97,9 @@ type watch struct {
 	cache *cluster.Cache
 	// late means that the tenant is in sync without it.
 	late bool
+	// unserved means that the API server does not serve the kind, because it is of another version than we expect: the tenant
+	// is in sync without it.
+	unserved atomic.Bool
 }
 
 // State returns the state of the connection.
@@ -206,6 +211,25 @@ func (t *Tenant) Suspect() {
 	}
 }
 
+// versionAge is how long the version of a control plane counts as known while it answers.
+const versionAge = time.Minute
+
+// Newer says whether objects of the tenant may have fields that the syncer does not know. While its version is not known,
+// they may.
+func (t *Tenant) Newer() bool { return !t.known.Load() }
+
+// learn finds out whether the control plane is newer than the types that we know.
+func (t *Tenant) learn(ctx context.Context) {
+	if time.Since(t.asked) < versionAge {
+		return
+	}
+	newer, err := t.Client.Newer(ctx)
+	t.known.Store(err == nil && !newer)
+	if err == nil {
+		t.asked = time.Now()
+	}
+}
+
 // errForeign says that another control plane answered.
 var errForeign = errors.New("another control plane answers")
 
@@ -257,8 +281,17 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 }
 
 func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
-	c, err := t.Client.NewCache(cluster.CacheOptions{
-		Kind: k, Selector: k.TenantSelector, Failed: func(error) { t.Suspect() },
+	w := &watch{kind: k.Name}
+	var err error
+	w.cache, err = t.Client.NewCache(cluster.CacheOptions{
+		Kind: k, Selector: k.TenantSelector,
+		Failed: func(err error) {
+			if k.GVK.Group != corev1.GroupName && cluster.NotServed(err) {
+				w.unserved.Store(true)
+				return
+			}
+			t.Suspect()
+		},
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { t.listener.Changed(t, k.Name, old, now) },
 			Gone:    func(last resource.Object, seen bool) { t.listener.Gone(t, k.Name, last, seen) },
@@ -268,7 +301,7 @@ func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watching %s of tenant %s: %w", k.Name, t.Facts.ID, err)
 	}
-	return &watch{kind: k.Name, cache: c}, nil
+	return w, nil
 }
 
 func odd(k resource.Kind) cache.IndexFunc {
@@ -330,6 +363,11 @@ func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
 			continue
 		}
 		err := t.Verify(ctx, 0)
+		if err == nil {
+			t.learn(ctx)
+		} else {
+			t.asked = time.Time{} // it may come back as another version
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -379,7 +417,7 @@ func (t *Tenant) align(ctx context.Context, running *sync.WaitGroup, stops map[*
 
 func (t *Tenant) filled() bool {
 	for _, w := range *t.watches.Load() {
-		if !w.late && !w.cache.Synced() {
+		if !w.late && !w.unserved.Load() && !w.cache.Synced() {
 			return false
 		}
 	}

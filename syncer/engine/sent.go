@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+// sendAgain is when a patch that changed nothing is tried again: the API server may have been upgraded since.
+const sendAgain = 10 * time.Minute
+
+// sent remembers the last patch of each object. An API server leaves out of a patch what it does not know, because it is
+// older or a feature is off. Nothing changes then, and the same difference would be found and written by every patrol.
+type sent struct {
+	mu   sync.Mutex
+	last map[place]patch // guarded by mu
+}
+
+// place is where a patch goes.
+type place struct {
+	kind string
+	key  resource.Key
+	side resource.Side
+	verb resource.Verb
+}
+
+// patch is what was written, onto which version of the object.
+type patch struct {
+	uid     types.UID
+	version string
+	body    [sha256.Size]byte
+	at      time.Time
+}
+
+func newSent() *sent { return &sent{last: map[place]patch{}} }
+
+// patchOf describes an operation, if it is a patch.
+func patchOf(kind string, key resource.Key, op resource.Op, now time.Time) (place, patch, bool) {
+	if len(op.Patch) == 0 {
+		return place{}, patch{}, false
+	}
+	return place{kind: kind, key: key, side: op.Side, verb: op.Verb},
+		patch{uid: op.Object.GetUID(), version: op.Object.GetResourceVersion(), body: sha256.Sum256(op.Patch), at: now}, true
+}
+
+// changesNothing says whether the same patch was accepted and left the object as it was, or has not been seen to change it
+// yet.
+func (s *sent) changesNothing(kind string, key resource.Key, op resource.Op, now time.Time) bool {
+	where, p, ok := patchOf(kind, key, op, now)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.last[where]
+	return last.uid == p.uid && last.version == p.version && last.body == p.body && now.Sub(last.at) < sendAgain
+}
+
+// accepted notes that an API server accepted a patch.
+func (s *sent) accepted(kind string, key resource.Key, op resource.Op, now time.Time) {
+	where, p, ok := patchOf(kind, key, op, now)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.last) >= maxTold {
+		s.last = map[place]patch{}
+	}
+	s.last[where] = p
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+)
+
+func TestSent(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	key := resource.Key{Tenant: "a", Namespace: "ns", Name: "web"}
+	op := func(edit func(*resource.Op, *corev1.Pod)) resource.Op {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "7"}}
+		op := resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: pod, Patch: []byte("x")}
+		if edit != nil {
+			edit(&op, pod)
+		}
+		return op
+	}
+	for name, tc := range map[string]struct {
+		key   resource.Key
+		op    resource.Op
+		after time.Duration
+		want  bool
+	}{
+		"Same":            {op: op(nil), want: true},
+		"LongAgo":         {op: op(nil), after: sendAgain},
+		"AnotherPatch":    {op: op(func(o *resource.Op, _ *corev1.Pod) { o.Patch = []byte("y") })},
+		"ObjectChanged":   {op: op(func(_ *resource.Op, p *corev1.Pod) { p.ResourceVersion = "8" })},
+		"ObjectReplaced":  {op: op(func(_ *resource.Op, p *corev1.Pod) { p.UID = "2" })},
+		"OtherSide":       {op: op(func(o *resource.Op, _ *corev1.Pod) { o.Side = resource.Super })},
+		"OtherPart":       {op: op(func(o *resource.Op, _ *corev1.Pod) { o.Verb = resource.Patch })},
+		"OtherObject":     {key: resource.Key{Tenant: "a", Namespace: "ns", Name: "db"}, op: op(nil)},
+		"WhatIsNotAPatch": {op: op(func(o *resource.Op, _ *corev1.Pod) { o.Verb, o.Patch = resource.Bind, nil })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSent()
+			s.accepted("pods", key, op(nil), now)
+			if tc.key == (resource.Key{}) {
+				tc.key = key
+			}
+			if got := s.changesNothing("pods", tc.key, tc.op, now.Add(tc.after)); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestSentIsBounded(t *testing.T) {
+	s, now := newSent(), time.Now()
+	for i := range 2 * maxTold {
+		key := resource.Key{Name: string(rune(i))}
+		s.accepted("pods", key, resource.Op{Verb: resource.Patch, Object: &corev1.Pod{}, Patch: []byte("x")}, now)
+	}
+	if len(s.last) > maxTold {
+		t.Errorf("%d are remembered", len(s.last))
+	}
+}
