@@ -49,7 +49,8 @@ func (l layout) controllerManager() *appsv1.StatefulSet {
 }
 
 // controllers selects all controllers that make sense without nodes of one's own. What is off watches over kubelets or
-// volumes that are attached to nodes, which happens in the super cluster.
+// volumes that are attached to nodes, which happens in the super cluster. Every version that tenants may run must know the
+// names; those of cloud providers do nothing without one, and 1.37 does not know them any more.
 func controllers() string {
 	return strings.Join([]string{
 		"*",
@@ -59,8 +60,5 @@ func controllers() string {
 		"-ttl-controller",
 		"-persistentvolume-attach-detach-controller",
 		"-persistentvolume-expander-controller",
-		"-cloud-node-lifecycle-controller",
-		"-node-route-controller",
-		"-service-lb-controller",
 	}, ",")
 }
