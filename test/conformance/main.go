@@ -28,7 +28,6 @@ type options struct {
 	runs, tenants         []string
 	focus, skip           []string
 	processes             int
-	again                 bool
 	privileged            bool
 	timeout               time.Duration
 	write                 bool
@@ -40,6 +39,7 @@ const (
 	runBare    = "bare"
 	runTenants = "tenants"
 	runSerial  = "serial"
+	runAgain   = "again"
 	runReport  = "report"
 )
 
@@ -49,12 +49,11 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "Kubeconfig of the super cluster's administrator (default: _local/conform.kubeconfig).")
 	flags.StringVar(&o.dir, "dir", "", "Folder of the results; those of other runs that are there count, too (default: a new one in _local/conformance).")
 	flags.StringVar(&o.bare, "bare", "", "Folder with results of the bare cluster to compare with, if this run has none (default: the newest of all tests).")
-	runs := flags.String("runs", "bare,tenants,serial", "What to run: bare (all tests, on the super cluster), tenants (parallel tests in all tenants at the same time), serial (Serial tests in tenants, those of the scheduler with schedulers of the tenants), report (nothing, only the report).")
+	runs := flags.String("runs", "bare,tenants,serial", "What to run: bare (all tests, on the super cluster), tenants (parallel tests in all tenants at the same time), serial (Serial tests in tenants, those of the scheduler with schedulers of the tenants), again (what failed in tenants, once and alone; both results are reported, and the first one counts), report (nothing, only the report).")
 	tenants := flags.String("tenants", "tenants/tenant-a,tenants/tenant-b", "VirtualClusters to run in.")
 	focus := flags.String("focus", "", "Regular expression: run only tests whose name matches.")
 	skip := flags.String("skip", "", "Regular expression: leave tests out whose name matches.")
 	flags.IntVar(&o.processes, "procs", 4, "Processes in each tenant; the bare cluster gets as many as all tenants together.")
-	flags.BoolVar(&o.again, "again", false, "Repeat, once and alone, what failed in tenants; both results are reported, and the first one counts.")
 	flags.BoolVar(&o.privileged, "privileged", true, "As administrator, allow the tenants privileged pods first; with false, forbid them.")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Hour, "Limit of the whole run.")
 	flags.BoolVar(&o.write, "write", false, "Write the report into docs/conformance.md.")
@@ -72,7 +71,7 @@ func parse(args []string) (options, error) {
 		}
 	}
 	for _, r := range o.runs {
-		if !slices.Contains([]string{runBare, runTenants, runSerial, runReport}, r) {
+		if !slices.Contains([]string{runBare, runTenants, runSerial, runAgain, runReport}, r) {
 			return o, fmt.Errorf("unknown run %q", r)
 		}
 	}

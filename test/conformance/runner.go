@@ -43,7 +43,7 @@ func (r runner) all(ctx context.Context) error {
 	for _, g := range r.bareGroups() {
 		errs = append(errs, r.together(ctx, g))
 	}
-	if !slices.Contains(r.runs, runTenants) && !slices.Contains(r.runs, runSerial) {
+	if !slices.ContainsFunc(r.runs, func(run string) bool { return run != runBare && run != runReport }) {
 		return errors.Join(errs...)
 	}
 	tenants, err := r.prepareTenants(ctx)
@@ -59,7 +59,7 @@ func (r runner) all(ctx context.Context) error {
 			errs = append(errs, r.together(ctx, g))
 		}
 	}
-	if r.again {
+	if slices.Contains(r.runs, runAgain) {
 		errs = append(errs, r.repeat(ctx, tenants))
 	}
 	return errors.Join(errs...)
@@ -136,21 +136,35 @@ func (r runner) repeat(ctx context.Context, tenants []target) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range tenants {
-		only := r
-		only.suite.focus, only.suite.skip = nil, nil
-		e := r.execution(t, phase{again, "Conformance"}, 1)
-		for _, f := range findings(all) {
-			if f.outcomes[t.name] == fail {
-				e.expected = append(e.expected, f.name)
-				only.suite.focus = append(only.suite.focus, regexp.QuoteMeta(f.name)+"$")
+	for _, p := range phases() {
+		var groups []execution
+		for _, t := range tenants {
+			e := r.execution(t, phase{again, p.filter}, 1)
+			e.dir += "-" + p.name
+			for _, f := range findings(all) {
+				if f.outcomes[t.name] == fail && slices.Contains(r.expected[p.name], f.name) {
+					e.expected = append(e.expected, f.name)
+				}
+			}
+			if len(e.expected) > 0 {
+				groups = append(groups, e)
 			}
 		}
-		if len(e.expected) == 0 {
+		if len(groups) == 0 {
 			continue
 		}
-		if err := only.together(ctx, []execution{e}); err != nil {
+		if err := r.setScheduler(ctx, p == schedulerPhase()); err != nil {
 			return err
+		}
+		for _, e := range groups {
+			only := r
+			only.suite.focus, only.suite.skip = nil, nil
+			for _, name := range e.expected {
+				only.suite.focus = append(only.suite.focus, regexp.QuoteMeta(name)+"$")
+			}
+			if err := only.together(ctx, []execution{e}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

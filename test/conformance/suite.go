@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,6 +160,9 @@ func (s suite) start(ctx context.Context, e execution) error {
 
 	args := append(s.selection("--", e.phase),
 		"--procs="+strconv.Itoa(e.processes),
+		// Otherwise tenants that start in the same second run the same tests at the same moment, and two pods that want the same
+		// port of the same node cannot both have it.
+		"--seed="+strconv.Itoa(int(rand.Int32())),
 		// Time to clean up and to write the report.
 		"--timeout="+time.Until(e.deadline.Add(-3*time.Minute)).Round(time.Second).String(),
 		"--grace-period=1m",
