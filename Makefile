@@ -89,6 +89,18 @@ $(BIN)/.kubernetes-%:
 		$(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
 	@touch $@
 
+# Control planes that are older and newer than the super cluster, each from a module of its own; their minors are folders.
+SKEW = $(foreach module,$(wildcard test/kubernetes/v*),$(shell go list -C $(module) -m -f '{{.Version}}' k8s.io/kubernetes))
+
+.PHONY: control-planes
+control-planes: $(SKEW:%=$(BIN)/.control-plane-%) ## Build the API servers and controllers of other Kubernetes versions
+
+$(BIN)/.control-plane-%:
+	@echo "Building a control plane of Kubernetes $* (some minutes the first time)"
+	@go build -C test/kubernetes/$(basename $*) -trimpath -o $(BIN)/kubernetes-$(patsubst v%,%,$(basename $*))/ \
+		-ldflags "$(kubernetes-flags)" tool
+	@touch $@
+
 # The suite needs modules that Kubernetes itself does not, so it has a module of its own.
 $(BIN)/.e2e-suite-%: test/conformance/suite/go.mod
 	@echo "Building the end-to-end suite of Kubernetes $* (some minutes the first time)"
@@ -183,7 +195,7 @@ unit: packages $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 	@hack/gotest $(UNIT)
 
 .PHONY: worlds
-worlds: packages third-party ## Two-world tests: real API servers, no nodes
+worlds: packages third-party control-planes ## Two-world tests: real API servers, no nodes
 	@hack/gotest -p 1 -timeout 15m ./test/worlds/...
 
 .PHONY: e2e-images
