@@ -17,26 +17,40 @@ type binaries struct {
 	etcd, apiServer, controllerManager string
 }
 
-func findBinaries() (binaries, error) {
-	dir := os.Getenv(BinDirEnv)
-	if dir == "" {
-		root, err := ModuleRoot()
-		if err != nil {
+// findBinaries finds those of a version, see Binary, and etcd.
+func findBinaries(minor string) (binaries, error) {
+	var found binaries
+	for _, b := range []struct {
+		path        *string
+		minor, name string
+	}{{&found.etcd, "", "etcd"}, {&found.apiServer, minor, "kube-apiserver"}, {&found.controllerManager, minor, "kube-controller-manager"}} {
+		var err error
+		if *b.path, err = Binary(b.minor, b.name); err != nil {
 			return binaries{}, err
-		}
-		dir = filepath.Join(root, "_local", "bin")
-	}
-	found := binaries{
-		etcd:              filepath.Join(dir, "etcd"),
-		apiServer:         filepath.Join(dir, "kube-apiserver"),
-		controllerManager: filepath.Join(dir, "kube-controller-manager"),
-	}
-	for _, path := range []string{found.etcd, found.apiServer, found.controllerManager} {
-		if _, err := os.Stat(path); err != nil {
-			return binaries{}, fmt.Errorf("%s is missing: run `make build` first, or set %s", path, BinDirEnv)
 		}
 	}
 	return found, nil
+}
+
+// Binary finds a program: that of the super cluster's version of Kubernetes or, when a minor version such as 1.34 is given,
+// that of that version.
+func Binary(minor, name string) (string, error) {
+	dir, goal := os.Getenv(BinDirEnv), "build"
+	if dir == "" {
+		root, err := ModuleRoot()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(root, "_local", "bin")
+	}
+	if minor != "" {
+		dir, goal = filepath.Join(dir, "kubernetes-"+minor), "control-planes"
+	}
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s is missing: run `make %s` first, or set %s", path, goal, BinDirEnv)
+	}
+	return path, nil
 }
 
 // ModuleRoot returns the directory of this repository's go.mod, searched from the working directory, which go test

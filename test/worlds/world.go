@@ -124,6 +124,13 @@ func (w *World) LogPath() string { return w.path("kube-apiserver.log") }
 
 func (w *World) path(name string) string { return filepath.Join(w.dir, name) }
 
+// SetArgs replaces the arguments of kube-apiserver that are this world's own, from its next start on.
+func (w *World) SetArgs(args ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.extraArgs = args
+}
+
 // Restart ends kube-apiserver when it runs and starts it again at the same address with the same keys and data. It
 // returns when an authenticated request works, which is a second before /readyz says so.
 func (w *World) Restart(ctx context.Context) error {

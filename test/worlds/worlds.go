@@ -27,6 +27,16 @@ type Options struct {
 	SuperControllers []string
 	// APIServerArgs are added to the command line of every kube-apiserver.
 	APIServerArgs []string
+	// Variants say what is special about the first tenants.
+	Variants []Variant
+}
+
+// Variant is what is special about a tenant.
+type Variant struct {
+	// Kubernetes is the minor version of its control plane, for instance 1.34; empty for that of the super cluster.
+	Kubernetes string
+	// APIServerArgs are added to the command line of its kube-apiserver.
+	APIServerArgs []string
 }
 
 // Worlds are one super cluster and its tenants.
@@ -62,7 +72,7 @@ func New(ctx context.Context, opts Options) (*Worlds, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
-	binaries, err := findBinaries()
+	binaries, err := findBinaries("")
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +100,14 @@ func (w *Worlds) start(ctx context.Context, binaries binaries, opts Options) err
 
 	w.Super = newWorld("super", 0, w.dir, binaries, endpoint, opts.APIServerArgs)
 	for i := range opts.Tenants {
-		w.Tenants = append(w.Tenants, newWorld(fmt.Sprintf("tenant-%d", i), i+1, w.dir, binaries, endpoint, opts.APIServerArgs))
+		args := opts.APIServerArgs
+		if i < len(opts.Variants) {
+			if binaries, err = findBinaries(opts.Variants[i].Kubernetes); err != nil {
+				return err
+			}
+			args = slices.Concat(args, opts.Variants[i].APIServerArgs)
+		}
+		w.Tenants = append(w.Tenants, newWorld(fmt.Sprintf("tenant-%d", i), i+1, w.dir, binaries, endpoint, args))
 	}
 
 	worlds := w.All()

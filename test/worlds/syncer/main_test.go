@@ -59,15 +59,7 @@ func withWorlds(m *testing.M) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var err error
-	w, err = worlds.New(ctx, worlds.Options{
-		Tenants: 2, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller",
-			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller"),
-		SuperControllers: []string{
-			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
-			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
-			"resourceclaim-controller",
-		},
-	})
+	w, err = worlds.New(ctx, options(2))
 	if err != nil {
 		return 0, err
 	}
@@ -76,21 +68,34 @@ func withWorlds(m *testing.M) (int, error) {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: names.VNAgentStreamsRole}}
-	if _, err := w.Super.Client.RbacV1().ClusterRoles().Create(ctx, role, metav1.CreateOptions{}); err != nil {
-		return 0, fmt.Errorf("creating the role of vn-agent: %w", err)
-	}
-	if err := installRights(ctx); err != nil {
+	if err := installRights(ctx, w.Super); err != nil {
 		return 0, err
 	}
 	return m.Run(), nil
+}
+
+// options are those of worlds with the controllers that the tests need.
+func options(tenants int) worlds.Options {
+	return worlds.Options{
+		Tenants: tenants, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller",
+			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller"),
+		SuperControllers: []string{
+			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
+			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
+			"resourceclaim-controller",
+		},
+	}
 }
 
 // account is what the syncer runs as.
 const account = "system:serviceaccount:vc-system:vc-syncer"
 
 // installRights gives the syncer's account the rights that it is installed with, and no more.
-func installRights(ctx context.Context) error {
+func installRights(ctx context.Context, super *worlds.World) error {
+	agent := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: names.VNAgentStreamsRole}}
+	if _, err := super.Client.RbacV1().ClusterRoles().Create(ctx, agent, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("creating the role of vn-agent: %w", err)
+	}
 	root, err := worlds.ModuleRoot()
 	if err != nil {
 		return err
@@ -99,7 +104,7 @@ func installRights(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the syncer's role: %w", err)
 	}
-	rbac := w.Super.Client.RbacV1()
+	rbac := super.Client.RbacV1()
 	err = rbac.RESTClient().Post().Resource("clusterroles").SetHeader("Content-Type", "application/yaml").Body(role).Do(ctx).Error()
 	if err != nil {
 		return fmt.Errorf("creating the syncer's role: %w", err)
@@ -112,20 +117,20 @@ func installRights(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("binding the syncer's role: %w", err)
 	}
-	return waitForDiscovery(ctx)
+	return waitForDiscovery(ctx, super)
 }
 
 // asSyncer reaches the super cluster as the syncer does.
-func asSyncer() *rest.Config {
-	config := rest.CopyConfig(w.Super.Config)
+func asSyncer(super *worlds.World) *rest.Config {
+	config := rest.CopyConfig(super.Config)
 	config.Impersonate.UserName = account
 	return config
 }
 
 // waitForDiscovery waits until the account may discover what the API server serves: an API server makes its own roles
 // after it began to serve.
-func waitForDiscovery(ctx context.Context) error {
-	c, err := kubernetes.NewForConfig(asSyncer())
+func waitForDiscovery(ctx context.Context, super *worlds.World) error {
+	c, err := kubernetes.NewForConfig(asSyncer(super))
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
@@ -153,6 +158,7 @@ func newScheme() *runtime.Scheme {
 
 // running is a syncer in this process and the tenants that it serves.
 type running struct {
+	worlds  *worlds.Worlds
 	client  client.Client // of the super cluster
 	tenants []tenant
 	stop    func()
@@ -170,11 +176,17 @@ type tenant struct {
 // VirtualClusters are those of all tests: what one test leaves, the next one's syncer removes.
 func start(t *testing.T, edit ...func(*syncer.Options)) *running {
 	t.Helper()
+	return startIn(t, w, edit...)
+}
+
+// startIn does so in worlds that are not those of all tests.
+func startIn(t *testing.T, w *worlds.Worlds, edit ...func(*syncer.Options)) *running {
+	t.Helper()
 	c, err := client.New(w.Super.Config, client.Options{Scheme: newScheme()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{client: c}
+	r := &running{worlds: w, client: c}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "tenants"}}
 	if err := c.Create(t.Context(), ns); client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
@@ -197,7 +209,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 		f(&o)
 	}
 	again := true
-	mgr, err := ctrl.NewManager(asSyncer(), ctrl.Options{
+	mgr, err := ctrl.NewManager(asSyncer(r.worlds.Super), ctrl.Options{
 		Scheme: newScheme(), Cache: syncer.Cache(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
 	})

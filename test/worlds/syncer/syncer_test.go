@@ -80,7 +80,7 @@ func (r *running) kubelet(t *testing.T, pod *corev1.Pod, node, ip string) {
 	if err := r.client.Create(t.Context(), n); client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
 	}
-	err := w.Super.Client.CoreV1().Pods(pod.Namespace).Bind(t.Context(), &corev1.Binding{
+	err := r.worlds.Super.Client.CoreV1().Pods(pod.Namespace).Bind(t.Context(), &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 	}, metav1.CreateOptions{})
@@ -93,13 +93,14 @@ func (r *running) kubelet(t *testing.T, pod *corev1.Pod, node, ip string) {
 		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: now}},
 		ContainerStatuses: []corev1.ContainerStatus{{
 			Name: pod.Spec.Containers[0].Name, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}},
+			Resources: &pod.Spec.Containers[0].Resources,
 		}},
 	}}
 	body, err := json.Marshal(status)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.Super.Client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	_, err = r.worlds.Super.Client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
 	if err != nil {
 		t.Fatal(err)
 	}
