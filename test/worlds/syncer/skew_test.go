@@ -48,21 +48,13 @@ func TestVersionSkew(t *testing.T) {
 				t.Fatalf("the version is %v, %v", version, err)
 			}
 			t.Run("Workload", func(t *testing.T) { workloadLives(t, r, of) })
-			// Objects that lie in no namespace have the same names in all tests, so that they cannot run at the same time.
+			// All but namespaces, which take half a minute to come and go. Those in no namespace have the same names in all versions.
 			t.Run("EveryKind", func(t *testing.T) { kindsLive(t, r, of, func(kind string) bool { return kind != "namespaces" }) })
 			t.Run("FieldsOfTheSuperCluster", func(t *testing.T) {
 				statusIsReported(t, r, of, variant.Kubernetes != "1.34" && variant.Kubernetes != "1.35")
 			})
 		})
 	}
-	t.Run("Namespaces", func(t *testing.T) {
-		for i, variant := range opts.Variants {
-			t.Run(variant.Kubernetes, func(t *testing.T) {
-				t.Parallel() // they take their time to go
-				kindsLive(t, r, r.tenants[i], func(kind string) bool { return kind == "namespaces" })
-			})
-		}
-	})
 	t.Run("WritesComeToRest", func(t *testing.T) { comesToRest(t, metrics) })
 	t.Run("FieldsOfTheTenant", func(t *testing.T) { unknownFieldsAreRefused(t, r, r.tenants[2]) })
 	t.Run("KindsThatAreNotServed", func(t *testing.T) { unservedKindsDelayNobody(t, r, r.tenants[0]) })
