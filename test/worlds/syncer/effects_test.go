@@ -15,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -340,4 +341,35 @@ func TestKindsCanBeSwitchedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	worlds.Eventually(t, limit, "the replicas to come back", there)
+}
+
+// Who changed a VirtualCluster can wait until the syncer has seen it, also when the change is nothing to the syncer.
+func TestConditionNamesTheGeneration(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	for _, days := range []int64{300, 0} {
+		vc := vcOf(of)
+		if err := r.client.Get(t.Context(), of.vc, vc); err != nil {
+			t.Fatal(err)
+		}
+		before := vc.DeepCopy()
+		vc.Spec.PKIExpireDays = days
+		if err := r.client.Patch(t.Context(), vc, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+		if vc.Generation == before.Generation {
+			t.Fatal("nothing was changed")
+		}
+		worlds.Eventually(t, limit, "the condition to be about the new generation", func(ctx context.Context) error {
+			now := vcOf(of)
+			if err := r.client.Get(ctx, of.vc, now); err != nil {
+				return err
+			}
+			c := apimeta.FindStatusCondition(now.Status.Conditions, tenancyv1alpha1.ConditionSyncing)
+			if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != vc.Generation {
+				return fmt.Errorf("generation is %d, condition is %v", vc.Generation, c)
+			}
+			return nil
+		})
+	}
 }
