@@ -125,9 +125,9 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		options: o, super: super,
 		brake:  newBrake(o.Brake),
-		told:   newTold(),
-		sent:   newSent(),
-		vetted: newVetted(),
+		told:   &told{},
+		sent:   &sent{},
+		vetted: &vetted{},
 		now:    time.Now,
 		holds:  sets.New[string](),
 

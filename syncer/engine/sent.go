@@ -2,7 +2,6 @@ package engine
 
 import (
 	"crypto/sha256"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -15,10 +14,7 @@ const sendAgain = 10 * time.Minute
 
 // sent remembers the last patch of each object. An API server leaves out of a patch what it does not know, because it is
 // older or a feature is off. Nothing changes then, and the same difference would be found and written by every patrol.
-type sent struct {
-	mu   sync.Mutex
-	last map[place]patch // guarded by mu
-}
+type sent struct{ remembered[place, patch] }
 
 // place is where a patch goes.
 type place struct {
@@ -36,8 +32,6 @@ type patch struct {
 	at      time.Time
 }
 
-func newSent() *sent { return &sent{last: map[place]patch{}} }
-
 // patchOf describes an operation, if it is a patch.
 func patchOf(kind string, key resource.Key, op resource.Op, now time.Time) (place, patch, bool) {
 	if len(op.Patch) == 0 {
@@ -54,22 +48,13 @@ func (s *sent) changesNothing(kind string, key resource.Key, op resource.Op, now
 	if !ok {
 		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	last := s.last[where]
+	last := s.get(where)
 	return last.uid == p.uid && last.version == p.version && last.body == p.body && now.Sub(last.at) < sendAgain
 }
 
 // accepted notes that an API server accepted a patch.
 func (s *sent) accepted(kind string, key resource.Key, op resource.Op, now time.Time) {
-	where, p, ok := patchOf(kind, key, op, now)
-	if !ok {
-		return
+	if where, p, ok := patchOf(kind, key, op, now); ok {
+		s.put(where, p)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.last) >= maxTold {
-		s.last = map[place]patch{}
-	}
-	s.last[where] = p
 }

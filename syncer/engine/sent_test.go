@@ -38,7 +38,7 @@ func TestSent(t *testing.T) {
 		"WhatIsNotAPatch": {op: op(func(o *resource.Op, _ *corev1.Pod) { o.Verb, o.Patch = resource.Bind, nil })},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSent()
+			s := &sent{}
 			s.accepted("pods", key, op(nil), now)
 			if tc.key == (resource.Key{}) {
 				tc.key = key
@@ -51,12 +51,12 @@ func TestSent(t *testing.T) {
 }
 
 func TestSentIsBounded(t *testing.T) {
-	s, now := newSent(), time.Now()
-	for i := range 2 * maxTold {
+	s, now := &sent{}, time.Now()
+	for i := range 2 * maxRemembered {
 		key := resource.Key{Name: string(rune(i))}
 		s.accepted("pods", key, resource.Op{Verb: resource.Patch, Object: &corev1.Pod{}, Patch: []byte("x")}, now)
 	}
-	if len(s.last) > maxTold {
+	if len(s.last) > maxRemembered {
 		t.Errorf("%d are remembered", len(s.last))
 	}
 }

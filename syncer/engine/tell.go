@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -10,28 +9,15 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
-// maxTold bounds how many objects the memory of what was told covers; past it, it starts anew.
-const maxTold = 10000
-
 // told remembers what each object was last told, so that saying it again costs nothing.
-type told struct {
-	mu   sync.Mutex
-	last map[witness]string // guarded by mu
-}
+type told struct{ remembered[witness, string] }
 
-func newTold() *told { return &told{last: map[witness]string{}} }
-
-// again reports whether the object was told just that before.
+// again reports whether the object was told just that before. Each object is handled by one worker at a time.
 func (t *told) again(w witness, what string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.last[w] == what {
+	if t.get(w) == what {
 		return true
 	}
-	if len(t.last) >= maxTold {
-		t.last = map[witness]string{}
-	}
-	t.last[w] = what
+	t.put(w, what)
 	return false
 }
 

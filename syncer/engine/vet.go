@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -20,10 +19,7 @@ import (
 const maxNamed = 5
 
 // vetted remembers which unknown fields objects have, so that each version of an object is read once.
-type vetted struct {
-	mu   sync.Mutex
-	last map[witness]verdict // guarded by mu
-}
+type vetted struct{ remembered[witness, verdict] }
 
 type verdict struct {
 	uid     types.UID
@@ -31,23 +27,14 @@ type verdict struct {
 	unknown []string
 }
 
-func newVetted() *vetted { return &vetted{last: map[witness]verdict{}} }
-
-// get returns the unknown fields of this version of the object, false if they have not been looked for.
-func (v *vetted) get(w witness, o resource.Object) ([]string, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	last, ok := v.last[w]
-	return last.unknown, ok && last.uid == o.GetUID() && last.version == specVersion(o)
+// known returns the unknown fields of this version of the object, false if they have not been looked for.
+func (v *vetted) known(w witness, o resource.Object) ([]string, bool) {
+	last := v.get(w)
+	return last.unknown, last.uid == o.GetUID() && last.version == specVersion(o)
 }
 
-func (v *vetted) put(w witness, o resource.Object, unknown []string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.last) >= maxTold {
-		v.last = map[witness]verdict{}
-	}
-	v.last[w] = verdict{uid: o.GetUID(), version: specVersion(o), unknown: unknown}
+func (v *vetted) note(w witness, o resource.Object, unknown []string) {
+	v.put(w, verdict{uid: o.GetUID(), version: specVersion(o), unknown: unknown})
 }
 
 // specVersion changes when the spec of an object does.
@@ -71,7 +58,7 @@ func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *worker, key reso
 		return ops, nil // it has no type that could lack a field
 	}
 	who := witness{w.Name, key}
-	unknown, known := e.vetted.get(who, tenant)
+	unknown, known := e.vetted.known(who, tenant)
 	if !known {
 		var err error
 		if unknown, err = t.Client.Unknown(ctx, tenant); err != nil {
@@ -83,7 +70,7 @@ func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *worker, key reso
 			}
 			return nil, fmt.Errorf("reading %s %s: %w", w.Name, key, err)
 		}
-		e.vetted.put(who, tenant, unknown)
+		e.vetted.note(who, tenant, unknown)
 	}
 	if len(unknown) == 0 {
 		return ops, nil

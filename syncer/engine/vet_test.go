@@ -27,9 +27,9 @@ func TestVetted(t *testing.T) {
 		"ChangedWithout":    {before: object("7", 0), now: object("8", 0)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v, unknown := newVetted(), []string{"spec.color"}
-			v.put(who, tc.before, unknown)
-			got, known := v.get(who, tc.now)
+			v, unknown := &vetted{}, []string{"spec.color"}
+			v.note(who, tc.before, unknown)
+			got, known := v.known(who, tc.now)
 			if known != tc.want {
 				t.Fatalf("known is %v, want %v", known, tc.want)
 			}
@@ -38,7 +38,7 @@ func TestVetted(t *testing.T) {
 			}
 			successor := tc.now.DeepCopy()
 			successor.UID = "another"
-			if _, known := v.get(who, successor); known {
+			if _, known := v.known(who, successor); known {
 				t.Error("a successor counts as known")
 			}
 		})
