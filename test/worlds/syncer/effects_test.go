@@ -15,7 +15,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -360,16 +359,6 @@ func TestConditionNamesTheGeneration(t *testing.T) {
 		if vc.Generation == before.Generation {
 			t.Fatal("nothing was changed")
 		}
-		worlds.Eventually(t, limit, "the condition to be about the new generation", func(ctx context.Context) error {
-			now := vcOf(of)
-			if err := r.client.Get(ctx, of.vc, now); err != nil {
-				return err
-			}
-			c := apimeta.FindStatusCondition(now.Status.Conditions, tenancyv1alpha1.ConditionSyncing)
-			if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != vc.Generation {
-				return fmt.Errorf("generation is %d, condition is %v", vc.Generation, c)
-			}
-			return nil
-		})
+		r.awaitGeneration(t, of, vc.Generation)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -284,6 +285,22 @@ func (r *running) waitFor(t *testing.T, tenant tenant, status metav1.ConditionSt
 			}
 		}
 		return fmt.Errorf("conditions are %+v", vc.Status.Conditions)
+	})
+}
+
+// awaitGeneration waits until the syncer follows what a VirtualCluster says since the given generation.
+func (r *running) awaitGeneration(t *testing.T, tenant tenant, generation int64) {
+	t.Helper()
+	worlds.Eventually(t, limit, "condition Syncing to be about the new generation", func(ctx context.Context) error {
+		vc := vcOf(tenant)
+		if err := r.client.Get(ctx, tenant.vc, vc); err != nil {
+			return err
+		}
+		c := apimeta.FindStatusCondition(vc.Status.Conditions, tenancyv1alpha1.ConditionSyncing)
+		if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != generation {
+			return fmt.Errorf("generation is %d, condition is %v", generation, c)
+		}
+		return nil
 	})
 }
 

@@ -124,16 +124,20 @@ func TestPodsGoWhereTheTenantsNodesAllow(t *testing.T) {
 // change switches a tenant's settings, and back at the end of the test.
 func (r *running) change(t *testing.T, of tenant, body, back string) {
 	t.Helper()
-	patch := func(ctx context.Context, body string) error {
-		return r.client.Patch(ctx, vcOf(of), client.RawPatch(types.MergePatchType, []byte(body)))
+	patch := func(ctx context.Context, body string) (int64, error) {
+		vc := vcOf(of)
+		err := r.client.Patch(ctx, vc, client.RawPatch(types.MergePatchType, []byte(body)))
+		return vc.Generation, err
 	}
-	if err := patch(t.Context(), body); err != nil {
+	generation, err := patch(t.Context(), body)
+	if err != nil {
 		t.Fatal(err)
 	}
+	r.awaitGeneration(t, of, generation)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), limit) // that of the test has ended
 		defer cancel()
-		if err := patch(ctx, back); err != nil {
+		if _, err := patch(ctx, back); err != nil {
 			t.Error(err)
 		}
 	})
@@ -145,10 +149,6 @@ func TestOwnSchedulerAssignsNodes(t *testing.T) {
 	r.realNode(t, of, "scheduled-node")
 	r.namespace(t, of, "scheduling")
 	r.change(t, of, `{"spec":{"scheduler":{"enabled":true}}}`, `{"spec":{"scheduler":null}}`)
-	of.world.MakePod(t, worlds.Pod("scheduling", "early"))
-	worlds.Eventually(t, limit, "the settings to be in force", func(ctx context.Context) error {
-		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super("scheduling"), Name: "early"}, &corev1.Pod{}))
-	})
 	of.world.MakePod(t, worlds.Pod("scheduling", "own"))
 	worlds.Throughout(t, time.Second, "no replica before the scheduler has chosen", func(ctx context.Context) error {
 		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super("scheduling"), Name: "own"}, &corev1.Pod{}))
