@@ -118,7 +118,7 @@ func TestLint(t *testing.T) {
 }
 
 func TestValuesAreChecked(t *testing.T) {
-	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `clusterVersion.version="1.36"`} {
+	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `manager.serviceCIDR.size="22,"`, `clusterVersion.version="1.36"`} {
 		if _, err := helm(t, "template", "release", "virtualcluster", "--kube-version", "v1.36.3", "--set-json", value); err == nil {
 			t.Errorf("%s was accepted", value)
 		}
@@ -382,6 +382,19 @@ func TestDefaultClusterVersion(t *testing.T) {
 	}
 	if versions := all[tenancyv1alpha1.ClusterVersion](t, render(t, "clusterVersion.create=false"), "ClusterVersion"); len(versions) != 0 {
 		t.Errorf("although it was switched off: %+v", versions)
+	}
+}
+
+func TestServiceRanges(t *testing.T) {
+	for size, values := range map[string][]string{
+		"--service-cidr-size=22":     nil,
+		"--service-cidr-size=112":    {"manager.serviceCIDR.size=112"},
+		"--service-cidr-size=22,112": {`manager.serviceCIDR={"pool":"10.112.0.0/14,fd00:112::/96","size":"22,112"}`},
+	} {
+		args := pods(t, render(t, values...))["vc-manager"].Spec.Containers[0].Args
+		if !slices.Contains(args, size) {
+			t.Errorf("with %v: the arguments are %v, want %s", values, args, size)
+		}
 	}
 }
 

@@ -48,10 +48,10 @@ import (
 type Options struct {
 	// Namespace of vc-manager, where it keeps its authorities and its lease.
 	Namespace string
-	// ServiceCIDRPool is divided into ranges of the prefix length ServiceCIDRSize, one for each tenant. When empty,
-	// tenants share the super cluster's range.
+	// ServiceCIDRPool is divided into ranges of the prefix length ServiceCIDRSize, one for each tenant; both may be two,
+	// separated by a comma, for IPv4 and IPv6. When empty, tenants share the super cluster's range.
 	ServiceCIDRPool string
-	ServiceCIDRSize int
+	ServiceCIDRSize string
 	// LeaderElect makes it do nothing until no other vc-manager does.
 	LeaderElect bool
 	// MetricsAddress and ProbeAddress are where metrics and health are served; "0" turns them off.

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
@@ -160,7 +161,6 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			ID:             names.Tenant(key, vc.UID),
 			VirtualCluster: key, UID: vc.UID,
 			ClusterDomain: vc.Spec.ClusterDomain,
-			ServiceCIDR:   vc.Status.ServiceCIDR,
 			Transparent:   vc.Spec.TransparentMetaPrefixes, Opaque: vc.Spec.OpaqueMetaPrefixes,
 			Disabled:  disabled(vc),
 			Scheduler: vc.Spec.Scheduler.Enabled,
@@ -171,8 +171,12 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 	if spec.Facts.ClusterDomain == "" {
 		spec.Facts.ClusterDomain = defaultDomain
 	}
+	ranges := vc.Status.ServiceCIDR
 	if external { // its operator says which range it has
-		spec.Facts.ServiceCIDR = vc.Spec.ServiceCIDR
+		ranges = vc.Spec.ServiceCIDR
+	}
+	if spec.Facts.ServiceRanges, err = iprange.Parse(ranges); err != nil {
+		return nil, fmt.Errorf("reading the service ranges of VirtualCluster %s: %w", key, err)
 	}
 	if spec.Identity == "" {
 		if !external {

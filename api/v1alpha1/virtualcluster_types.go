@@ -48,10 +48,12 @@ type VirtualClusterSpec struct {
 	// +optional
 	ClusterVersionName string `json:"clusterVersionName,omitempty"`
 
-	// ServiceCIDR is the range the tenant's cluster IPs come from, in CIDR notation, for instance 10.112.4.0/22. When
-	// empty, a range is allocated from the pool that the admin gave to vc-manager. Required for an External control plane.
-	// +kubebuilder:validation:XValidation:rule=`self == "" || isCIDR(self)`,message="serviceCidr must be a range in CIDR notation, for instance 10.112.4.0/22"
-	// +kubebuilder:validation:MaxLength=43
+	// ServiceCIDR is the range the tenant's cluster IPs come from, in CIDR notation, for instance 10.112.4.0/22, or one of
+	// IPv4 and one of IPv6, separated by a comma, for dual stack. Services get addresses of the first unless they ask for
+	// others. When empty, a range is allocated from the pool that the admin gave to vc-manager. Required for an External
+	// control plane.
+	// +kubebuilder:validation:XValidation:rule=`self == "" || self.split(",").all(range, isCIDR(range))`,message="serviceCidr must be a range in CIDR notation, for instance 10.112.4.0/22, or two separated by a comma"
+	// +kubebuilder:validation:MaxLength=62
 	// +optional
 	ServiceCIDR string `json:"serviceCidr,omitempty"`
 
@@ -296,7 +298,7 @@ type VirtualClusterStatus struct {
 	// Endpoint is the URL at which clients reach the control plane.
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
-	// ServiceCIDR is the range the tenant's cluster IPs come from. Empty when the tenant shares the super cluster's.
+	// ServiceCIDR is the range the tenant's cluster IPs come from, or two separated by a comma. Empty when the tenant shares the super cluster's.
 	// +optional
 	ServiceCIDR string `json:"serviceCidr,omitempty"`
 	// ControlPlaneUID is the UID of the tenant's kube-system namespace, recorded at the first contact. A control plane

@@ -20,8 +20,8 @@ import (
 func main() {
 	o := controllers.Options{Registry: metrics.Registry}
 	flag.StringVar(&o.Namespace, "namespace", "vc-system", "Namespace of vc-manager, where it keeps its authorities and its lease.")
-	flag.StringVar(&o.ServiceCIDRPool, "service-cidr-pool", "10.112.0.0/14", "Range that tenants' service ranges are taken from. When empty, tenants share the super cluster's range.")
-	flag.IntVar(&o.ServiceCIDRSize, "service-cidr-size", 22, "Prefix length of a tenant's service range.")
+	flag.StringVar(&o.ServiceCIDRPool, "service-cidr-pool", "10.112.0.0/14", "Range that tenants' service ranges are taken from, or one of IPv4 and one of IPv6, separated by a comma. When empty, tenants share the super cluster's range.")
+	flag.StringVar(&o.ServiceCIDRSize, "service-cidr-size", "22", "Prefix length of a tenant's service range; as many as the pool has ranges, separated by a comma.")
 	flag.BoolVar(&o.LeaderElect, "leader-elect", true, "Do nothing until no other vc-manager does.")
 	flag.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
 	flag.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")

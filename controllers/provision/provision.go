@@ -6,7 +6,6 @@ package provision
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -18,6 +17,7 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -43,9 +43,9 @@ type Tenant struct {
 	VirtualCluster *tenancyv1alpha1.VirtualCluster
 	// Version is the ClusterVersion to run; nil for an External control plane.
 	Version *tenancyv1alpha1.ClusterVersion
-	// ServiceRange is the range that the tenant's API server hands out cluster IPs from: its own, or the super
+	// ServiceRanges are the ranges that the tenant's API server hands out cluster IPs from: its own, or the super
 	// cluster's when it has none.
-	ServiceRange netip.Prefix
+	ServiceRanges iprange.Ranges
 	// Now is the time of this reconciliation.
 	Now time.Time
 	// Event records something that happened.

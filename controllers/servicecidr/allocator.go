@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -13,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -30,10 +33,9 @@ const defaultName = "kubernetes"
 
 // Allocator claims ranges by creating ServiceCIDR objects in the super cluster.
 //
-// Kubernetes lets ServiceCIDRs overlap, so two claims could. Ranges of the pool have names that follow from the range:
-// the API server accepts each once. For ranges of other sizes, every claimant looks again after it has created its
-// object, and gives up its own when there is another; because both look after they have created, one of them sees the
-// other.
+// Kubernetes lets ServiceCIDRs overlap, so two claims could. Names follow from the first range: the API server accepts each
+// once. For ranges of other sizes and for second ranges, every claimant looks again after it has created its object, and
+// gives up its own when there is another; because both look after they have created, one of them sees the other.
 type Allocator struct {
 	// Client reads from a cache of all ServiceCIDRs and writes; Live reads from the API server.
 	Client client.Client
@@ -45,16 +47,19 @@ type Allocator struct {
 type Claim struct {
 	// Object carries the tenant's labels and annotations.
 	Labels, Annotations map[string]string
-	// Wanted is the range that a person asked for. When it is not valid, one is taken from the pool.
-	Wanted netip.Prefix
-	// Held is the range that the tenant was given before.
-	Held netip.Prefix
+	// Wanted are the ranges that a person asked for. Without, they are taken from the pool.
+	Wanted iprange.Ranges
+	// Held are the ranges that the tenant was given before.
+	Held iprange.Ranges
+	// AnyOrder says that the first range may be of another IP family than the super cluster's first, as that of an API
+	// server that does not run in it.
+	AnyOrder bool
 }
 
-// Ensure returns the tenant's range and whether the super cluster can use it already, in which case the error is nil.
-// With an error, the range is valid if it has been claimed.
-func (a *Allocator) Ensure(ctx context.Context, claim Claim) (netip.Prefix, error) {
-	if claim.Held.IsValid() {
+// Ensure returns the tenant's ranges and whether the super cluster can use them already, in which case the error is nil.
+// With an error, there are ranges if they have been claimed.
+func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, error) {
+	if len(claim.Held) > 0 {
 		object := &networkingv1.ServiceCIDR{}
 		err := a.Client.Get(ctx, client.ObjectKey{Name: objectName(claim.Held)}, object)
 		if err == nil && claim.owns(object) && object.DeletionTimestamp == nil {
@@ -64,46 +69,46 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (netip.Prefix, erro
 
 	others, mine, err := a.list(ctx, claim)
 	if err != nil {
-		return netip.Prefix{}, err
+		return nil, err
 	}
 	if mine == nil {
-		prefix, err := a.choose(claim, others)
+		chosen, err := a.choose(claim, others)
 		if err != nil {
-			return netip.Prefix{}, err
+			return nil, err
 		}
 		mine = &networkingv1.ServiceCIDR{
-			ObjectMeta: metav1.ObjectMeta{Name: objectName(prefix), Labels: claim.Labels, Annotations: claim.Annotations},
-			Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{prefix.String()}},
+			ObjectMeta: metav1.ObjectMeta{Name: objectName(chosen), Labels: claim.Labels, Annotations: claim.Annotations},
+			Spec:       networkingv1.ServiceCIDRSpec{CIDRs: strings.Split(chosen.String(), ",")},
 		}
 		err = a.Client.Create(ctx, mine, client.FieldOwner(names.Manager))
 		if apierrors.IsAlreadyExists(err) {
-			return netip.Prefix{}, contended(prefix)
+			return nil, contended(chosen)
 		}
 		if err != nil {
-			return netip.Prefix{}, fmt.Errorf("creating ServiceCIDR %s: %w", mine.Name, err)
+			return nil, fmt.Errorf("creating ServiceCIDR %s: %w", mine.Name, err)
 		}
 		if others, _, err = a.list(ctx, claim); err != nil {
-			return netip.Prefix{}, err
+			return nil, err
 		}
 	}
 
-	prefix, err := prefixOf(mine)
+	claimed, err := rangesOf(mine)
 	if err != nil {
-		return netip.Prefix{}, err
+		return nil, err
 	}
 	if mine.DeletionTimestamp != nil {
-		return netip.Prefix{}, &progress.Wait{
+		return nil, &progress.Wait{
 			Reason:  ReasonNotReady,
 			Message: fmt.Sprintf("ServiceCIDR %s of this tenant is being deleted by somebody; it is made again when it is gone", mine.Name),
 		}
 	}
-	if prefix != claim.Held && overlapping(prefix, ranges(others)) >= 0 {
+	if !slices.Equal(claimed, claim.Held) && claimed.Overlapping(all(others)...).IsValid() {
 		if err := a.Client.Delete(ctx, mine, client.Preconditions{UID: &mine.UID}); client.IgnoreNotFound(err) != nil {
-			return netip.Prefix{}, fmt.Errorf("giving up ServiceCIDR %s: %w", mine.Name, err)
+			return nil, fmt.Errorf("giving up ServiceCIDR %s: %w", mine.Name, err)
 		}
-		return netip.Prefix{}, contended(prefix)
+		return nil, contended(claimed)
 	}
-	return prefix, usable(mine)
+	return claimed, usable(mine)
 }
 
 // Release deletes the tenant's ServiceCIDR objects and returns those that are still there. The API server keeps one
@@ -129,44 +134,70 @@ func (a *Allocator) Release(ctx context.Context, tenant names.TenantID) ([]netwo
 	return list.Items, nil
 }
 
-// Default returns the range the super cluster was started with, of the first IP family.
-func (a *Allocator) Default(ctx context.Context) (netip.Prefix, error) {
+// Default returns the ranges the super cluster was started with.
+func (a *Allocator) Default(ctx context.Context) (iprange.Ranges, error) {
 	object := &networkingv1.ServiceCIDR{}
 	if err := a.Client.Get(ctx, client.ObjectKey{Name: defaultName}, object); err != nil {
 		if unsupported(err) {
-			return netip.Prefix{}, notSupported()
+			return nil, notSupported()
 		}
-		return netip.Prefix{}, fmt.Errorf("reading the super cluster's ServiceCIDR: %w", err)
+		return nil, fmt.Errorf("reading the super cluster's ServiceCIDR: %w", err)
 	}
-	return prefixOf(object)
+	return rangesOf(object)
 }
 
-// choose returns a range that overlaps none of the others.
-func (a *Allocator) choose(claim Claim, others []networkingv1.ServiceCIDR) (netip.Prefix, error) {
-	used := ranges(others)
-	wanted := claim.Wanted
-	if claim.Held.IsValid() {
-		wanted = claim.Held
+// choose returns ranges that overlap none of the others and are of the IP families that the super cluster has.
+func (a *Allocator) choose(claim Claim, others []networkingv1.ServiceCIDR) (iprange.Ranges, error) {
+	chosen := claim.Held
+	if len(chosen) == 0 {
+		chosen = claim.Wanted
 	}
-	if wanted.IsValid() {
-		for i := range others {
-			if overlapping(wanted, ranges(others[i:i+1])) >= 0 {
-				return netip.Prefix{}, &progress.Stall{
-					Reason:  ReasonOverlap,
-					Message: fmt.Sprintf("the range %s overlaps %s of ServiceCIDR %s%s; use another one", wanted, others[i].Spec.CIDRs[0], others[i].Name, describeOwner(&others[i])),
-				}
+	if len(chosen) == 0 {
+		next, ok := a.Pool.Next(claim.Labels[names.LabelTenant], all(others))
+		if !ok {
+			return nil, &progress.Stall{
+				Reason:  ReasonPoolExhausted,
+				Message: fmt.Sprintf("no range is free in the pool %s; start vc-manager with a larger --service-cidr-pool, or delete a VirtualCluster", a.Pool),
 			}
 		}
-		return wanted, nil
+		chosen = next
 	}
-	prefix, ok := a.Pool.Next(claim.Labels[names.LabelTenant], used)
-	if !ok {
-		return netip.Prefix{}, &progress.Stall{
-			Reason:  ReasonPoolExhausted,
-			Message: fmt.Sprintf("no range is free in the pool %s; start vc-manager with a larger --service-cidr-pool, or delete a VirtualCluster", a.Pool),
+	for i := range others {
+		if taken := chosen.Overlapping(all(others[i : i+1])...); taken.IsValid() {
+			return nil, &progress.Stall{
+				Reason:  ReasonOverlap,
+				Message: fmt.Sprintf("the range %s overlaps %s of ServiceCIDR %s%s; use another one", chosen, taken, others[i].Name, describeOwner(&others[i])),
+			}
+		}
+		if others[i].Name == defaultName {
+			if err := sameFamilies(chosen, all(others[i:i+1]), claim.AnyOrder); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return prefix, nil
+	return chosen, nil
+}
+
+// sameFamilies returns a Stall when ranges are of an IP family that the super cluster has none of, whose Services could not
+// have their addresses, or when the first ones differ, which kube-apiserver refuses: its own address is of the family that
+// pods have first.
+func sameFamilies(chosen, super iprange.Ranges, anyOrder bool) error {
+	for i, prefix := range chosen {
+		same := func(other netip.Prefix) bool { return other.Addr().Is4() == prefix.Addr().Is4() }
+		if !slices.ContainsFunc(super, same) {
+			return &progress.Stall{
+				Reason:  ReasonUnsupported,
+				Message: fmt.Sprintf("the range %s is of an IP family that Services of the super cluster do not have: it has %s", prefix, super),
+			}
+		}
+		if i == 0 && !anyOrder && !same(super.Primary()) {
+			return &progress.Stall{
+				Reason:  ReasonUnsupported,
+				Message: fmt.Sprintf("the first range of %s must be of the same IP family as the first of the super cluster, %s", chosen, super.Primary()),
+			}
+		}
+	}
+	return nil
 }
 
 // list returns the ServiceCIDRs of others, and the tenant's own.
@@ -201,8 +232,8 @@ func usable(object *networkingv1.ServiceCIDR) error {
 	return nil
 }
 
-func contended(prefix netip.Prefix) error {
-	return &progress.Wait{Reason: ReasonContended, Message: fmt.Sprintf("the range %s was taken by another tenant in the meantime", prefix), After: 200 * time.Millisecond}
+func contended(ranges iprange.Ranges) error {
+	return &progress.Wait{Reason: ReasonContended, Message: fmt.Sprintf("the range %s was taken by another tenant in the meantime", ranges), After: 200 * time.Millisecond}
 }
 
 func notSupported() error {
@@ -216,8 +247,8 @@ func unsupported(err error) bool {
 	return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err)
 }
 
-// ranges returns the ranges of the objects.
-func ranges(objects []networkingv1.ServiceCIDR) []netip.Prefix {
+// all returns the ranges of all objects.
+func all(objects []networkingv1.ServiceCIDR) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for i := range objects {
 		for _, cidr := range objects[i].Spec.CIDRs {
@@ -229,12 +260,12 @@ func ranges(objects []networkingv1.ServiceCIDR) []netip.Prefix {
 	return prefixes
 }
 
-func prefixOf(object *networkingv1.ServiceCIDR) (netip.Prefix, error) {
-	prefixes := ranges([]networkingv1.ServiceCIDR{*object})
-	if len(prefixes) == 0 {
-		return netip.Prefix{}, fmt.Errorf("ServiceCIDR %s has no range", object.Name)
+func rangesOf(object *networkingv1.ServiceCIDR) (iprange.Ranges, error) {
+	ranges, err := iprange.Parse(strings.Join(object.Spec.CIDRs, ","))
+	if err != nil || len(ranges) == 0 {
+		return nil, fmt.Errorf("the ranges %q of ServiceCIDR %s cannot be used", object.Spec.CIDRs, object.Name)
 	}
-	return prefixes[0], nil
+	return ranges, nil
 }
 
 func describeOwner(object *networkingv1.ServiceCIDR) string {

@@ -22,7 +22,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
-	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -115,7 +115,7 @@ func coreDNSValuesOf(tenant *provision.Tenant) coreDNSValues {
 		values.Image = tenant.Version.Spec.CoreDNS.Image
 	}
 	if tenant.VirtualCluster.Status.ServiceCIDR != "" {
-		values.Address = servicecidr.DNS(tenant.ServiceRange).String()
+		values.Address = iprange.DNS(tenant.ServiceRanges.Primary()).String()
 	}
 	return values
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	psa "k8s.io/pod-security-admission/api"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -71,8 +72,8 @@ type Facts struct {
 	UID            types.UID
 	// ClusterDomain is the DNS domain of the tenant's cluster, never empty.
 	ClusterDomain string
-	// ServiceCIDR is the tenant's own range of cluster IPs, empty when it shares the super cluster's.
-	ServiceCIDR string
+	// ServiceRanges are the tenant's own ranges of cluster IPs, none when it shares the super cluster's.
+	ServiceRanges iprange.Ranges
 	// PodSecurity is the Pod Security level of the tenant's pods.
 	PodSecurity psa.Level
 	// Transparent and Opaque are prefixes of metadata keys, see VirtualClusterSpec.

@@ -88,7 +88,9 @@ func fieldRules() []typeRules {
 		rulesOf[corev1.ServiceSpec](
 			pass(whySame, "Type", "Selector", "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
 				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),
-			mapped("as far as the address is in the tenant's own range; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs", "IPFamilies", "IPFamilyPolicy"),
+			mapped("as far as the addresses are in the tenant's own ranges; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs"),
+			pass(whySame, "IPFamilies"),
+			mapped("SingleStack for a Service that has one family in the tenant", "IPFamilyPolicy"),
 			drop("the super cluster chooses", "HealthCheckNodePort", "LoadBalancerIP", "LoadBalancerClass"),
 			refused("would take traffic for addresses of others", "ExternalIPs")),
 		rulesOf[discoveryv1.EndpointSlice](

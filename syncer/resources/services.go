@@ -3,13 +3,13 @@ package resources
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -55,26 +55,21 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		LoadBalancerSourceRanges:      in.Spec.LoadBalancerSourceRanges,
 	}}
 	copyMeta(v, in, out)
+	if in.Spec.Type == corev1.ServiceTypeExternalName {
+		return out, nil
+	}
+	out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
+	if len(in.Spec.IPFamilies) == 1 {
+		// Preferring two means one where a cluster has one; the super cluster may have two, of which the tenant knows nothing.
+		out.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicySingleStack)
+	}
 	switch {
-	case in.Spec.Type == corev1.ServiceTypeExternalName:
 	case in.Spec.ClusterIP == corev1.ClusterIPNone:
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
-		out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
-	case v.Tenant.ServiceCIDR != "" && inRange(v.Tenant.ServiceCIDR, in.Spec.ClusterIP):
+	case in.Spec.ClusterIP != "" && v.Tenant.ServiceRanges.Contains(in.Spec.ClusterIPs...):
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
-		out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
 	}
 	return out, nil
-}
-
-// inRange says whether a cluster IP lies in a range.
-func inRange(cidr, ip string) bool {
-	prefix, err := netip.ParsePrefix(cidr)
-	if err != nil {
-		return false
-	}
-	addr, err := netip.ParseAddr(ip)
-	return err == nil && prefix.Contains(addr)
 }
 
 // withoutNodePorts leaves the choice of node ports to the API server.
@@ -93,11 +88,14 @@ func serviceMerge(existing, want *corev1.Service) {
 	existing.Spec.HealthCheckNodePort = had.HealthCheckNodePort
 	existing.Spec.LoadBalancerClass, existing.Spec.LoadBalancerIP = had.LoadBalancerClass, had.LoadBalancerIP
 	if want.Spec.Type != corev1.ServiceTypeExternalName && had.Type != corev1.ServiceTypeExternalName {
-		if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
-			existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
-		}
 		if len(want.Spec.IPFamilies) == 0 {
 			existing.Spec.IPFamilies, existing.Spec.IPFamilyPolicy = had.IPFamilies, had.IPFamilyPolicy
+		}
+		if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
+			existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
+			if families := len(existing.Spec.IPFamilies); families > 0 && families < len(had.ClusterIPs) {
+				existing.Spec.ClusterIPs = had.ClusterIPs[:families]
+			}
 		}
 	}
 	if want.Spec.Type == corev1.ServiceTypeNodePort || want.Spec.Type == corev1.ServiceTypeLoadBalancer {
@@ -119,7 +117,8 @@ func nodePortOf(ports []corev1.ServicePort, like corev1.ServicePort) int32 {
 	return 0
 }
 
-// serviceUp brings back the status and, where the super cluster chose it, the cluster IP.
+// serviceUp brings back the status and, where the super cluster chose them, the cluster IPs. It waits with those until both
+// Services have as many.
 func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op, error) {
 	tenant, super := p.Tenant, p.Super
 	if tenant != nil && tenant.Annotations[names.AnnotationReaddress] != "" {
@@ -129,9 +128,9 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 		return nil, nil
 	}
 	var ops []resource.Op
-	if adopt := v.Tenant.ServiceCIDR == "" && hasClusterIP(tenant) && hasClusterIP(super) && tenant.Spec.ClusterIP != super.Spec.ClusterIP; adopt {
-		readdress, err := readdressOps(tenant, super.Spec.ClusterIP)
-		return readdress, err
+	shared := len(v.Tenant.ServiceRanges) == 0 && hasClusterIP(tenant) && hasClusterIP(super)
+	if has, gets := tenant.Spec.ClusterIPs, super.Spec.ClusterIPs; shared && len(has) == len(gets) && !slices.Equal(has, gets) {
+		return readdressOps(tenant, gets)
 	}
 	status := tenant.DeepCopy()
 	status.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy()
@@ -149,14 +148,14 @@ func hasClusterIP(s *corev1.Service) bool {
 	return s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
 }
 
-// readdressOps gives a tenant Service another cluster IP and other node ports without replacing it: the API server releases
-// those of a Service that becomes an ExternalName, and hands out the asked-for one, or any, when it becomes what it was again. What
+// readdressOps gives a tenant Service other cluster IPs and other node ports without replacing it: the API server releases
+// those of a Service that becomes an ExternalName, and hands out the asked-for ones, or any, when it becomes what it was again. What
 // it was is noted on the Service, so that a syncer that is interrupted in between finishes later.
-func readdressOps(tenant *corev1.Service, ip string) ([]resource.Op, error) {
+func readdressOps(tenant *corev1.Service, ips []string) ([]resource.Op, error) {
 	after := tenant.DeepCopy()
-	after.Spec.ClusterIP, after.Spec.ClusterIPs = ip, nil
-	if ip != "" {
-		after.Spec.ClusterIPs = []string{ip}
+	after.Spec.ClusterIP, after.Spec.ClusterIPs = "", ips
+	if len(ips) > 0 {
+		after.Spec.ClusterIP = ips[0]
 	}
 	after.Spec.Ports = withoutNodePorts(tenant.Spec.Ports)
 	after.Spec.HealthCheckNodePort = 0
@@ -218,7 +217,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 	}
 	kind := corev1.SchemeGroupVersion.WithKind("Service")
 	if strings.Contains(message, "nodePort") && strings.Contains(message, "provided port is already allocated") {
-		ops, err := readdressOps(p.Tenant, p.Tenant.Spec.ClusterIP)
+		ops, err := readdressOps(p.Tenant, p.Tenant.Spec.ClusterIPs)
 		if err != nil {
 			return nil
 		}
@@ -226,18 +225,18 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 			"A node port of the service is in use elsewhere; the service gets others"))
 	}
 	if p.Super != nil {
-		if p.Super.Spec.ClusterIP == p.Tenant.Spec.ClusterIP || !strings.Contains(message, "clusterIP") {
+		if slices.Equal(p.Super.Spec.ClusterIPs, p.Tenant.Spec.ClusterIPs) || !strings.Contains(message, "clusterIP") {
 			return nil
 		}
 		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Replaced}}
 	}
-	if v.Tenant.ServiceCIDR == "" || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant.Namespace, p.Tenant.Name) {
+	if len(v.Tenant.ServiceRanges) == 0 || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant.Namespace, p.Tenant.Name) {
 		return nil
 	}
-	ops, err := readdressOps(p.Tenant, "")
+	ops, err := readdressOps(p.Tenant, nil)
 	if err != nil {
 		return nil
 	}
 	return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "ClusterIPChanged",
-		"The cluster IP "+p.Tenant.Spec.ClusterIP+" is in use elsewhere; the service gets another one"))
+		"The cluster IP "+strings.Join(p.Tenant.Spec.ClusterIPs, " or ")+" is in use elsewhere; the service gets another one"))
 }

@@ -1,12 +1,15 @@
 package resources_test
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
@@ -41,7 +44,21 @@ func address(ip string) func(*corev1.Service) {
 	return func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = ip, []string{ip} }
 }
 
-func ranged() world { return world{facts: resource.Facts{ServiceCIDR: "10.112.0.0/22"}} }
+// families makes a Service one of the given families, with these addresses.
+func families(policy corev1.IPFamilyPolicy, ips ...string) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		s.Spec.ClusterIP, s.Spec.ClusterIPs, s.Spec.IPFamilyPolicy = "", ips, &policy
+		if len(ips) > 0 {
+			s.Spec.ClusterIP = ips[0]
+		}
+		s.Spec.IPFamilies = slices.Clone([]corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}[:max(len(ips), 1)])
+	}
+}
+
+// ranged is the world of a tenant with ranges of its own.
+func ranged() world {
+	return world{facts: resource.Facts{ServiceRanges: iprange.Ranges{netip.MustParsePrefix("10.112.0.0/22"), netip.MustParsePrefix("fd00:1::/112")}}}
+}
 
 func TestServicesDown(t *testing.T) {
 	headless := func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }
@@ -51,10 +68,22 @@ func TestServicesDown(t *testing.T) {
 		in     *corev1.Service
 		want   corev1.ServiceSpec
 	}{
-		"OwnRange":     {"the tenant chose the address", ranged(), service(), service().Spec},
-		"SharedRange":  {"the super cluster chooses", world{}, service(), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
-		"OutOfRange":   {"a forged address is not asked for", ranged(), service(address("10.96.0.10")), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
-		"Headless":     {"stays headless", ranged(), service(headless), service(headless).Spec},
+		"OwnRange":    {"the tenant chose the address", ranged(), service(), service().Spec},
+		"SharedRange": {"the super cluster chooses", world{}, service(), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"OutOfRange":  {"a forged address is not asked for", ranged(), service(address("10.96.0.10")), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"Headless":    {"stays headless", ranged(), service(headless), service(headless).Spec},
+		"DualStack": {"the tenant chose both addresses", ranged(),
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")),
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")).Spec},
+		"SecondOutOfRange": {"a forged second address is not asked for", ranged(),
+			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5")),
+			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5"), func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"DualStackSharedRange": {"the super cluster chooses as many", world{},
+			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:1::5")),
+			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:1::5"), func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"PreferredDualStack": {"the tenant's cluster has one family, so the super Service has one", ranged(),
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5")),
+			service(families(corev1.IPFamilyPolicySingleStack, "10.112.0.5")).Spec},
 		"NodePort":     {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
 		"ExternalName": {"passes", ranged(), &corev1.Service{ObjectMeta: service().ObjectMeta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}}, corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}},
 		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
@@ -88,6 +117,16 @@ func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
 			service(func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), superService(),
 			superService(func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), ranged(),
 		},
+		"BecomesDualStack": {
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")),
+			superService(families(corev1.IPFamilyPolicySingleStack, "10.112.0.5")),
+			superService(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")), ranged(),
+		},
+		"BecomesSingleStack": {
+			service(families(corev1.IPFamilyPolicySingleStack, "10.96.7.7")),
+			superService(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.7.7", "fd00:9::7")),
+			superService(families(corev1.IPFamilyPolicySingleStack, "10.96.7.7")), world{},
+		},
 		"BecomesClusterIP": {service(), superService(nodePort(31000)), superService(), ranged()},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +154,16 @@ func TestServicesUp(t *testing.T) {
 		// Attack N-02: a status that the tenant writes is overwritten.
 		"ForgedStatus": {service(balanced), superService(), service(), ranged()},
 		"Adopts":       {service(), superService(address("10.96.7.7")), service(address("10.96.7.7")), world{}},
+		"AdoptsBoth": {
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.0.5", "fd00:1::5")),
+			superService(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.7.7", "fd00:1::7")),
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.7.7", "fd00:1::7")), world{},
+		},
+		"WaitsForTheSecond": {
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.0.5", "fd00:1::5")),
+			superService(families(corev1.IPFamilyPolicySingleStack, "10.96.7.7")),
+			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.0.5", "fd00:1::5")), world{},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ops, err := decide(t, resources.Services(), tc.world, "shop", "web", tc.tenant, tc.super)
@@ -158,6 +207,16 @@ func TestServiceGetsAnotherAddress(t *testing.T) {
 		if diff := cmp.Diff(service(nodePort(0)).Spec, patched(t, service(nodePort(30001)), resource.Tenant, ops).Spec); diff != "" {
 			t.Errorf("a node port that is taken: -want +got\n%s", diff)
 		}
+	}
+	both := service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5"))
+	ops = resources.Services().Refused(w.view(), both, nil, `Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5","fd00:1::5"]: failed to allocate IP fd00:1::5: provided IP is already allocated`)
+	got := patched(t, both, resource.Tenant, ops).Spec
+	if got.ClusterIP != "" || len(got.ClusterIPs) > 0 || len(got.IPFamilies) != 2 {
+		t.Errorf("a second address that is taken leads to %s", encode(t, ops))
+	}
+	ops = resources.Services().Refused(w.view(), both, nil, port)
+	if got := patched(t, both, resource.Tenant, ops).Spec; !slices.Equal(got.ClusterIPs, both.Spec.ClusterIPs) {
+		t.Errorf("a node port that is taken changes the addresses to %v", got.ClusterIPs)
 	}
 	if ops := resources.Services().Refused(w.view(), service(), nil, "exceeded quota"); len(ops) > 0 {
 		t.Errorf("another refusal leads to %s", encode(t, ops))

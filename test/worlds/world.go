@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
 
@@ -24,8 +26,9 @@ import (
 type World struct {
 	// Name is "super" or "tenant-<number>".
 	Name string
-	// ServiceCIDR is the range of its cluster IPs; no two worlds overlap.
-	ServiceCIDR string
+	// ServiceRanges are the ranges of its cluster IPs, of IPv4 and IPv6; no two worlds overlap. Services that do not ask for
+	// both families have an address of IPv4.
+	ServiceRanges iprange.Ranges
 	// Config reaches it as a member of system:masters, without a client-side rate limit.
 	Config *rest.Config
 	// Client is made from Config.
@@ -48,13 +51,16 @@ type World struct {
 
 func newWorld(name string, index int, dir string, binaries binaries, etcd string, extraArgs []string) *World {
 	return &World{
-		Name:        name,
-		ServiceCIDR: fmt.Sprintf("10.%d.%d.0/21", 200+index/32, index%32*8),
-		dir:         filepath.Join(dir, name),
-		binaries:    binaries,
-		etcd:        etcd,
-		advertised:  fmt.Sprintf("198.18.%d.%d", index/250, index%250+1),
-		extraArgs:   extraArgs,
+		Name: name,
+		ServiceRanges: iprange.Ranges{
+			netip.MustParsePrefix(fmt.Sprintf("10.%d.%d.0/21", 200+index/32, index%32*8)),
+			netip.MustParsePrefix(fmt.Sprintf("fd00:%x::/112", index+1)),
+		},
+		dir:        filepath.Join(dir, name),
+		binaries:   binaries,
+		etcd:       etcd,
+		advertised: fmt.Sprintf("198.18.%d.%d", index/250, index%250+1),
+		extraArgs:  extraArgs,
 	}
 }
 
@@ -145,7 +151,7 @@ func (w *World) Restart(ctx context.Context) error {
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", w.port),
 		"--advertise-address=" + w.advertised,
-		"--service-cluster-ip-range=" + w.ServiceCIDR,
+		"--service-cluster-ip-range=" + w.ServiceRanges.String(),
 		"--tls-cert-file=" + w.path("tls.crt"),
 		"--tls-private-key-file=" + w.path("tls.key"),
 		"--client-ca-file=" + w.path("ca.crt"),

@@ -25,7 +25,7 @@ func (l layout) apiServer() *appsv1.StatefulSet {
 			"allow-privileged":                   "true",
 			"authorization-mode":                 "RBAC",
 			"profiling":                          "false",
-			"service-cluster-ip-range":           l.serviceRange.String(),
+			"service-cluster-ip-range":           l.serviceRanges.String(),
 			"tls-cert-file":                      file(servingSecret, keystore.CertificateKey),
 			"tls-private-key-file":               file(servingSecret, keystore.PrivateKeyKey),
 			"client-ca-file":                     file(servingSecret, keystore.AuthorityKey),

@@ -13,7 +13,7 @@ import (
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
-	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
@@ -175,10 +175,13 @@ func (l layout) addresses(hosts []string) addresses {
 		apiServerDNS: []string{
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + l.domain, "localhost",
 		},
-		apiServerIPs:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, servicecidr.First(l.serviceRange).AsSlice()},
+		apiServerIPs:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		etcdServerDNS: append(serviceNames(etcdClientService, l.namespace), "localhost"),
 		etcdServerIPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP(l.etcdIP)},
 		etcdPeerDNS:   serviceNames(etcdService, l.namespace),
+	}
+	for _, prefix := range l.serviceRanges {
+		a.apiServerIPs = append(a.apiServerIPs, iprange.APIServer(prefix).AsSlice())
 	}
 	a.apiServerDNS = append(a.apiServerDNS, serviceNames(names.APIServerService, l.namespace)...)
 	for i := range l.replicas {

@@ -43,14 +43,14 @@ type Provisioner struct {
 func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) error {
 	vc := tenant.VirtualCluster
 	l := layout{
-		namespace:    string(tenant.ID),
-		labels:       tenant.Labels(),
-		annotations:  tenant.Annotations(),
-		domain:       cmp.Or(vc.Spec.ClusterDomain, "cluster.local"),
-		replicas:     cmp.Or(vc.Spec.ControlPlane.Replicas, 1),
-		serviceRange: tenant.ServiceRange,
-		version:      tenant.Version.Spec,
-		scheduled:    vc.Spec.Scheduler.Enabled,
+		namespace:     string(tenant.ID),
+		labels:        tenant.Labels(),
+		annotations:   tenant.Annotations(),
+		domain:        cmp.Or(vc.Spec.ClusterDomain, "cluster.local"),
+		replicas:      cmp.Or(vc.Spec.ControlPlane.Replicas, 1),
+		serviceRanges: tenant.ServiceRanges,
+		version:       tenant.Version.Spec,
+		scheduled:     vc.Spec.Scheduler.Enabled,
 	}
 	service, err := p.ensureServices(ctx, tenant, &l)
 	if err != nil {

@@ -2,7 +2,6 @@ package dedicated
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -42,7 +42,7 @@ type layout struct {
 	labels, annotations map[string]string
 	domain              string
 	replicas            int32
-	serviceRange        netip.Prefix
+	serviceRanges       iprange.Ranges
 	version             tenancyv1alpha1.ClusterVersionSpec
 	// scheduled says that the tenant has a scheduler of its own.
 	scheduled bool

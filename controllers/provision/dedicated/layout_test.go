@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -27,16 +28,16 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func newLayout(change ...func(*layout)) layout {
 	l := layout{
-		namespace:    "tenants-a-0123456789abc",
-		labels:       map[string]string{names.LabelTenant: "tenants-a-0123456789abc", names.LabelManagedBy: names.Manager},
-		annotations:  map[string]string{names.AnnotationVirtualCluster: "tenants/a", names.AnnotationVirtualClusterUID: "uid"},
-		domain:       "cluster.local",
-		replicas:     1,
-		serviceRange: netip.MustParsePrefix("10.112.4.0/22"),
-		version:      tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
-		apiServerIP:  "10.96.1.1",
-		etcdIP:       "10.96.1.2",
-		hashes:       map[string]string{names.Etcd: "e", names.APIServer: "a", names.ControllerManager: "c", names.Scheduler: "s"},
+		namespace:     "tenants-a-0123456789abc",
+		labels:        map[string]string{names.LabelTenant: "tenants-a-0123456789abc", names.LabelManagedBy: names.Manager},
+		annotations:   map[string]string{names.AnnotationVirtualCluster: "tenants/a", names.AnnotationVirtualClusterUID: "uid"},
+		domain:        "cluster.local",
+		replicas:      1,
+		serviceRanges: iprange.Ranges{netip.MustParsePrefix("10.112.4.0/22")},
+		version:       tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
+		apiServerIP:   "10.96.1.1",
+		etcdIP:        "10.96.1.2",
+		hashes:        map[string]string{names.Etcd: "e", names.APIServer: "a", names.ControllerManager: "c", names.Scheduler: "s"},
 	}
 	for _, f := range change {
 		f(&l)
@@ -246,7 +247,10 @@ func TestRawStatefulSetIsUsedAsWritten(t *testing.T) {
 }
 
 func TestAddressesAreComplete(t *testing.T) {
-	l := newLayout(func(l *layout) { l.replicas = 3; l.domain = "corp.example" })
+	l := newLayout(func(l *layout) {
+		l.replicas, l.domain = 3, "corp.example"
+		l.serviceRanges = append(l.serviceRanges, netip.MustParsePrefix("fd00:112:4::/112"))
+	})
 	service := &corev1.Service{
 		Spec:   corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, ClusterIPs: []string{"10.96.1.1"}},
 		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "203.0.113.9"}, {Hostname: "lb.example.org"}}}},
@@ -262,7 +266,7 @@ func TestAddressesAreComplete(t *testing.T) {
 			t.Errorf("kube-apiserver's certificate lacks the name %s", name)
 		}
 	}
-	for _, ip := range []string{"127.0.0.1", "::1", "10.112.4.1", "10.96.1.1", "203.0.113.9", "192.0.2.1", "192.0.2.2", "198.51.100.7"} {
+	for _, ip := range []string{"127.0.0.1", "::1", "10.112.4.1", "fd00:112:4::1", "10.96.1.1", "203.0.113.9", "192.0.2.1", "192.0.2.2", "198.51.100.7"} {
 		if !slices.ContainsFunc(got.apiServerIPs, net.ParseIP(ip).Equal) {
 			t.Errorf("kube-apiserver's certificate lacks the address %s", ip)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/controllers/apply"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
-	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -102,7 +102,7 @@ func (p *Provisioner) createService(ctx context.Context, service *corev1.Service
 	_, _ = seed.Write([]byte(key.String()))
 	for range attempts {
 		created := service.DeepCopy()
-		created.Spec.ClusterIP = servicecidr.At(super, seed.Sum64()).String()
+		created.Spec.ClusterIP = iprange.At(super.Primary(), seed.Sum64()).String()
 		err := p.Client.Create(ctx, created, client.FieldOwner(names.Manager))
 		if err == nil || apierrors.IsAlreadyExists(err) {
 			return nil

@@ -2,7 +2,6 @@ package pods
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -272,18 +272,11 @@ func (t *translation) dnsServer() string {
 	if ip := clusterIP(t.view, metav1.NamespaceSystem, "kube-dns"); ip != "" {
 		return ip
 	}
-	prefix, err := netip.ParsePrefix(t.view.Tenant.ServiceCIDR)
-	if err != nil {
+	primary := t.view.Tenant.ServiceRanges.Primary()
+	if !primary.IsValid() {
 		return ""
 	}
-	ip := prefix.Masked().Addr()
-	for range 10 {
-		ip = ip.Next()
-	}
-	if !prefix.Contains(ip) {
-		return ""
-	}
-	return ip.String()
+	return iprange.DNS(primary).String()
 }
 
 // mergeOptions overrides options of the same name, in their place.

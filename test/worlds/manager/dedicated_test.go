@@ -20,6 +20,7 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -49,6 +50,7 @@ func TestInvalidVirtualClustersAreRefused(t *testing.T) {
 		}, want: "controlPlane.type External needs serviceCidr"},
 		"SecretWithoutExternal": {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.External = secretReference("x") }, want: "only read when controlPlane.type is External"},
 		"NotARange":             {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "ten" }, want: "must be a range in CIDR notation"},
+		"SecondNotARange":       {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "10.112.0.0/22," }, want: "or two separated by a comma"},
 		"TwoReplicas":           {change: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ControlPlane.Replicas = 2 }, want: "Unsupported value: 2"},
 		"RangeChanged":          {then: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ServiceCIDR = "10.0.0.0/22" }, want: "serviceCidr cannot be changed"},
 		"DomainChanged":         {then: func(s *tenancyv1alpha1.VirtualClusterSpec) { s.ClusterDomain = "example.org" }, want: "clusterDomain cannot be changed"},
@@ -216,7 +218,7 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 	})
 
 	t.Run("ServicesStayOutOfTenantsRanges", func(t *testing.T) {
-		super := netip.MustParsePrefix(super.ServiceCIDR)
+		super := super.ServiceRanges.Primary()
 		for _, name := range []string{names.APIServerService, "etcd-client"} {
 			service := &corev1.Service{}
 			if err := f.Get(t.Context(), client.ObjectKey{Namespace: root, Name: name}, service); err != nil {
@@ -288,12 +290,67 @@ func TestRangesAreGivenOnce(t *testing.T) {
 	f.disjoint()
 }
 
+func TestDualStackRanges(t *testing.T) {
+	t.Parallel()
+	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
+	f := startManager(t, super, func(o *controllers.Options) {
+		o.ServiceCIDRPool, o.ServiceCIDRSize = "10.112.0.0/20,fd00:112::/104", "22,112"
+	})
+	f.version("v1", "true")
+	const condition = tenancyv1alpha1.ConditionServiceCIDRAllocated
+
+	pool, err := iprange.Parse("10.112.0.0/20,fd00:112::/104")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromPool := f.awaitCondition(f.virtualCluster("from-pool", tenancyv1alpha1.VirtualClusterSpec{}), condition, metav1.ConditionTrue, "Succeeded", "")
+	const asked = "10.120.0.0/22,fd00:120::/112"
+	named := f.awaitCondition(f.virtualCluster("named", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: asked}), condition, metav1.ConditionTrue, "Succeeded", asked)
+	if named.Status.ServiceCIDR != asked {
+		t.Errorf("it has %s, asked for %s", named.Status.ServiceCIDR, asked)
+	}
+	given, err := iprange.Parse(fromPool.Status.ServiceCIDR)
+	if err != nil || len(given) != 2 || given[0].Bits() != 22 || given[1].Bits() != 112 || !pool[0].Overlaps(given[0]) || !pool[1].Overlaps(given[1]) {
+		t.Errorf("status.serviceCidr is %q (%v), want two ranges of the pool", fromPool.Status.ServiceCIDR, err)
+	}
+	for _, vc := range []*tenancyv1alpha1.VirtualCluster{fromPool, named} {
+		var list networkingv1.ServiceCIDRList
+		if err := f.List(t.Context(), &list, client.MatchingLabels{names.LabelTenant: vc.Status.ClusterNamespace}); err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Items) != 1 || strings.Join(list.Items[0].Spec.CIDRs, ",") != vc.Status.ServiceCIDR {
+			t.Errorf("%s has %s and the ServiceCIDRs %v", vc.Name, vc.Status.ServiceCIDR, list.Items)
+		}
+	}
+
+	for name, tc := range map[string]struct{ cidrs, reason, message string }{
+		"second-overlaps": {"10.124.0.0/22,fd00:120::/112", "ServiceCIDROverlap", "overlaps fd00:120::/112 of ServiceCIDR tenant-10.120.0.0-22 (VirtualCluster tenants/named)"},
+		"other-order":     {"fd00:121::/112,10.121.0.0/22", "ServiceCIDRUnsupported", "must be of the same IP family as the first of the super cluster"},
+		"same-family":     {"10.122.0.0/22,10.123.0.0/22", "ServiceCIDRInvalid", "there can be one range, or one of IPv4 and one of IPv6"},
+	} {
+		f.awaitStalled(f.virtualCluster(name, tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: tc.cidrs}), condition, tc.reason, tc.message)
+	}
+}
+
+func TestDualStackNeedsADualStackSuperCluster(t *testing.T) {
+	t.Parallel()
+	super := worlds.Start(t, worlds.Options{
+		SuperControllers: superControllers(), APIServerArgs: []string{"--service-cluster-ip-range=10.250.0.0/21"},
+	}).Super
+	f := startManager(t, super, func(o *controllers.Options) {
+		o.ServiceCIDRPool, o.ServiceCIDRSize = "10.112.0.0/20,fd00:112::/104", "22,112"
+	})
+	f.version("v1", "true")
+	vc := f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{})
+	f.awaitStalled(vc, tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRUnsupported", "is of an IP family that Services of the super cluster do not have: it has 10.250.0.0/21")
+}
+
 func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
 	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
 	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool = "" })
 	f.version("v1", "true")
-	vc := f.awaitCondition(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}), tenancyv1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", super.ServiceCIDR)
+	vc := f.awaitCondition(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}), tenancyv1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", super.ServiceRanges.String())
 	if vc.Status.ServiceCIDR != "" {
 		t.Errorf("status.serviceCidr is %s, want nothing for a shared range", vc.Status.ServiceCIDR)
 	}

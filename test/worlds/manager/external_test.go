@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -34,7 +35,7 @@ func TestExternalControlPlane(t *testing.T) {
 	w := worlds.Start(t, worlds.Options{Tenants: 2, SuperControllers: superControllers()})
 	f := startManager(t, w.Super)
 	vc := f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{
-		ServiceCIDR:  w.Tenants[0].ServiceCIDR,
+		ServiceCIDR:  w.Tenants[0].ServiceRanges.String(),
 		ControlPlane: tenancyv1alpha1.ControlPlaneSpec{Type: tenancyv1alpha1.External, External: secretReference("tenant")},
 	})
 	f.awaitStalled(vc, tenancyv1alpha1.ConditionKubeconfigReady, "KubeconfigSecretMissing", "Secret tenants/tenant does not exist; create it")
@@ -63,7 +64,7 @@ func TestExternalControlPlane(t *testing.T) {
 		if status.ControlPlaneUID != string(system.UID) {
 			t.Errorf("controlPlaneUID is %s, want %s", status.ControlPlaneUID, system.UID)
 		}
-		if status.Endpoint != w.Tenants[0].Config.Host || status.ServiceCIDR != w.Tenants[0].ServiceCIDR || status.Version == "" {
+		if status.Endpoint != w.Tenants[0].Config.Host || status.ServiceCIDR != w.Tenants[0].ServiceRanges.String() || status.Version == "" {
 			t.Errorf("status is %+v", status)
 		}
 		if ref := status.KubeconfigSecret; ref == nil || ref.Name != "tenant" || ref.Key != "kubeconfig" {
@@ -90,7 +91,7 @@ func TestExternalControlPlane(t *testing.T) {
 		if err != nil {
 			t.Fatalf("Get: %v", err)
 		}
-		if want := strings.TrimSuffix(w.Tenants[0].ServiceCIDR, "0/21") + "10"; service.Spec.ClusterIP != want {
+		if want := iprange.DNS(w.Tenants[0].ServiceRanges.Primary()).String(); service.Spec.ClusterIP != want {
 			t.Errorf("kube-dns has %s, want %s", service.Spec.ClusterIP, want)
 		}
 	})

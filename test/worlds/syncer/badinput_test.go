@@ -167,7 +167,7 @@ func TestThousandServices(t *testing.T) {
 	for i := range services {
 		made, err := of.CoreV1().Services("thousand").Create(t.Context(), worlds.Service("thousand", fmt.Sprintf("s%d", i)), metav1.CreateOptions{})
 		if apierrors.IsInternalError(err) || apierrors.IsInvalid(err) {
-			t.Fatalf("after %d services the range of %s is full: %v", i, of.world.ServiceCIDR, err)
+			t.Fatalf("after %d services the range of %s is full: %v", i, of.world.ServiceRanges, err)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -250,14 +251,14 @@ func (r *running) virtualCluster(t *testing.T, namespace string, world *worlds.W
 	}
 	vc := &tenancyv1alpha1.VirtualCluster{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: world.ServiceCIDR, ControlPlane: tenancyv1alpha1.ControlPlaneSpec{
+		Spec: tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: world.ServiceRanges.String(), ControlPlane: tenancyv1alpha1.ControlPlaneSpec{
 			Type:     tenancyv1alpha1.External,
 			External: &tenancyv1alpha1.ExternalControlPlane{KubeconfigSecret: tenancyv1alpha1.SecretKeyReference{Name: name}},
 		}},
 	}
 	cidr := &networkingv1.ServiceCIDR{
 		ObjectMeta: metav1.ObjectMeta{Name: world.Name},
-		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: []string{world.ServiceCIDR}},
+		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: strings.Split(world.ServiceRanges.String(), ",")},
 	}
 	for _, o := range []client.Object{secret, vc, cidr} {
 		if err := r.client.Create(t.Context(), o); client.IgnoreAlreadyExists(err) != nil {

@@ -301,7 +301,7 @@ func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
 	r := start(t)
 	of := r.tenants[0]
 	r.namespace(t, of, "svc-taken")
-	wanted := addressIn(t, of.world.ServiceCIDR, 77)
+	wanted := addressIn(t, of.world.ServiceRanges.Primary().String(), 77)
 	thief := worlds.Service("default", "thief")
 	thief.Spec.ClusterIP = wanted
 	if err := r.client.Create(t.Context(), thief); err != nil {

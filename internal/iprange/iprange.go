@@ -1,0 +1,122 @@
+// Package iprange has the ranges that a cluster hands out cluster IPs from: one, or one of each IP family. It computes
+// and talks to nobody.
+package iprange
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+const (
+	// apiServerOffset and dnsOffset are the positions, in a range, of the addresses of the Service kubernetes and of the
+	// Service of the cluster DNS.
+	apiServerOffset = 1
+	dnsOffset       = 10
+	// families is how many ranges a cluster may have.
+	families = 2
+)
+
+// Ranges are ranges of cluster IPs, at most one of each IP family. The first is of the primary family, whose addresses
+// Services get that ask for none, see the flag --service-cluster-ip-range of kube-apiserver. None means not known.
+type Ranges []netip.Prefix
+
+// Parse reads ranges in CIDR notation, separated by a comma, and says what is wrong with them in words for the person
+// who wrote them. An empty text has no ranges.
+func Parse(text string) (Ranges, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var ranges Ranges
+	for cidr := range strings.SplitSeq(text, ",") {
+		prefix, err := netip.ParsePrefix(cidr)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a range in CIDR notation", cidr)
+		}
+		if prefix != prefix.Masked() {
+			return nil, fmt.Errorf("%s does not begin at its first address; did you mean %s", prefix, prefix.Masked())
+		}
+		ranges = append(ranges, prefix)
+	}
+	if len(ranges) > families || len(ranges) == families && ranges[0].Addr().Is4() == ranges[1].Addr().Is4() {
+		return nil, errors.New("there can be one range, or one of IPv4 and one of IPv6")
+	}
+	return ranges, nil
+}
+
+// String returns what Parse reads.
+func (r Ranges) String() string {
+	texts := make([]string, len(r))
+	for i, prefix := range r {
+		texts[i] = prefix.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// Primary returns the first range; one that is not valid when there is none.
+func (r Ranges) Primary() netip.Prefix {
+	if len(r) == 0 {
+		return netip.Prefix{}
+	}
+	return r[0]
+}
+
+// Contains says whether every one of the addresses is in a range.
+func (r Ranges) Contains(addresses ...string) bool {
+	for _, address := range addresses {
+		addr, err := netip.ParseAddr(address)
+		if err != nil || !slices.ContainsFunc(r, func(prefix netip.Prefix) bool { return prefix.Contains(addr) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Overlapping returns the first of the given ranges that overlaps one of these; one that is not valid when none does.
+func (r Ranges) Overlapping(others ...netip.Prefix) netip.Prefix {
+	for _, other := range others {
+		if slices.ContainsFunc(r, other.Overlaps) {
+			return other
+		}
+	}
+	return netip.Prefix{}
+}
+
+// APIServer returns the address, in a range, of the Service kubernetes.
+func APIServer(prefix netip.Prefix) netip.Addr {
+	return after(prefix.Addr(), big.NewInt(apiServerOffset))
+}
+
+// DNS returns the address, in a range, of the Service of the cluster DNS.
+func DNS(prefix netip.Prefix) netip.Addr { return after(prefix.Addr(), big.NewInt(dnsOffset)) }
+
+// At returns the address at a position that depends on the seed, leaving out the first 16, which are for well-known
+// services, and the last, which is the broadcast address.
+func At(prefix netip.Prefix, seed uint64) netip.Addr {
+	const reserved = 16
+	size := new(big.Int).Lsh(big.NewInt(1), uint(prefix.Addr().BitLen()-prefix.Bits()))
+	size.Sub(size, big.NewInt(reserved+1))
+	if size.Sign() <= 0 {
+		return APIServer(prefix)
+	}
+	offset := new(big.Int).Mod(new(big.Int).SetUint64(seed), size)
+	return after(prefix.Addr(), offset.Add(offset, big.NewInt(reserved)))
+}
+
+// Part returns the range with the given index when a range is divided into ranges of the given prefix length.
+func Part(prefix netip.Prefix, bits int, index uint64) netip.Prefix {
+	offset := new(big.Int).SetUint64(index)
+	offset.Lsh(offset, uint(prefix.Addr().BitLen()-bits))
+	return netip.PrefixFrom(after(prefix.Addr(), offset), bits)
+}
+
+// after returns the address that is offset after the given one.
+func after(addr netip.Addr, offset *big.Int) netip.Addr {
+	sum := new(big.Int).SetBytes(addr.AsSlice())
+	sum.Add(sum, offset)
+	result, _ := netip.AddrFromSlice(sum.FillBytes(make([]byte, addr.BitLen()/8)))
+	return result
+}
