@@ -298,7 +298,8 @@ type VirtualClusterStatus struct {
 	// Endpoint is the URL at which clients reach the control plane.
 	// +optional
 	Endpoint string `json:"endpoint,omitempty"`
-	// ServiceCIDR is the range the tenant's cluster IPs come from, or two separated by a comma. Empty when the tenant shares the super cluster's.
+	// ServiceCIDR is the range the tenant's cluster IPs come from, or two separated by a comma. Empty when the tenant
+	// shares the super cluster's.
 	// +optional
 	ServiceCIDR string `json:"serviceCidr,omitempty"`
 	// ControlPlaneUID is the UID of the tenant's kube-system namespace, recorded at the first contact. A control plane

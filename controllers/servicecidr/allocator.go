@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -78,7 +77,7 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, er
 		}
 		mine = &networkingv1.ServiceCIDR{
 			ObjectMeta: metav1.ObjectMeta{Name: objectName(chosen), Labels: claim.Labels, Annotations: claim.Annotations},
-			Spec:       networkingv1.ServiceCIDRSpec{CIDRs: strings.Split(chosen.String(), ",")},
+			Spec:       networkingv1.ServiceCIDRSpec{CIDRs: chosen.CIDRs()},
 		}
 		err = a.Client.Create(ctx, mine, client.FieldOwner(names.Manager))
 		if apierrors.IsAlreadyExists(err) {
@@ -92,7 +91,7 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, er
 		}
 	}
 
-	claimed, err := rangesOf(mine)
+	claimed, err := someRangesOf(mine)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +142,7 @@ func (a *Allocator) Default(ctx context.Context) (iprange.Ranges, error) {
 		}
 		return nil, fmt.Errorf("reading the super cluster's ServiceCIDR: %w", err)
 	}
-	return rangesOf(object)
+	return someRangesOf(object)
 }
 
 // choose returns ranges that overlap none of the others and are of the IP families that the super cluster has.
@@ -163,14 +162,15 @@ func (a *Allocator) choose(claim Claim, others []networkingv1.ServiceCIDR) (ipra
 		chosen = next
 	}
 	for i := range others {
-		if taken := chosen.Overlapping(all(others[i : i+1])...); taken.IsValid() {
+		ranges := rangesOf(&others[i])
+		if taken := chosen.Overlapping(ranges...); taken.IsValid() {
 			return nil, &progress.Stall{
 				Reason:  ReasonOverlap,
 				Message: fmt.Sprintf("the range %s overlaps %s of ServiceCIDR %s%s; use another one", chosen, taken, others[i].Name, describeOwner(&others[i])),
 			}
 		}
 		if others[i].Name == defaultName {
-			if err := sameFamilies(chosen, all(others[i:i+1]), claim.AnyOrder); err != nil {
+			if err := sameFamilies(chosen, ranges, claim.AnyOrder); err != nil {
 				return nil, err
 			}
 		}
@@ -251,19 +251,27 @@ func unsupported(err error) bool {
 func all(objects []networkingv1.ServiceCIDR) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for i := range objects {
-		for _, cidr := range objects[i].Spec.CIDRs {
-			if prefix, err := netip.ParsePrefix(cidr); err == nil {
-				prefixes = append(prefixes, prefix)
-			}
-		}
+		prefixes = append(prefixes, rangesOf(&objects[i])...)
 	}
 	return prefixes
 }
 
-func rangesOf(object *networkingv1.ServiceCIDR) (iprange.Ranges, error) {
-	ranges, err := iprange.Parse(strings.Join(object.Spec.CIDRs, ","))
-	if err != nil || len(ranges) == 0 {
-		return nil, fmt.Errorf("the ranges %q of ServiceCIDR %s cannot be used", object.Spec.CIDRs, object.Name)
+// rangesOf returns the ranges of an object, without those that are none.
+func rangesOf(object *networkingv1.ServiceCIDR) iprange.Ranges {
+	var ranges iprange.Ranges
+	for _, cidr := range object.Spec.CIDRs {
+		if prefix, err := netip.ParsePrefix(cidr); err == nil {
+			ranges = append(ranges, prefix)
+		}
+	}
+	return ranges
+}
+
+// someRangesOf returns the ranges of an object that must have one.
+func someRangesOf(object *networkingv1.ServiceCIDR) (iprange.Ranges, error) {
+	ranges := rangesOf(object)
+	if len(ranges) == 0 {
+		return nil, fmt.Errorf("ServiceCIDR %s has no range", object.Name)
 	}
 	return ranges, nil
 }

@@ -66,10 +66,7 @@ func TestPoolGivesEveryRangeOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := mustPool(t, tc.cidrs, tc.sizes)
-			whole, err := iprange.Parse(tc.cidrs)
-			if err != nil {
-				t.Fatal(err)
-			}
+			whole := iprange.MustParse(tc.cidrs)
 			var used []netip.Prefix
 			for i := range 64 {
 				next, ok := pool.Next(fmt.Sprintf("tenant-%d", i), used)
@@ -152,11 +149,7 @@ func TestObjectName(t *testing.T) {
 		"fd00:1::/112":                 "tenant-fd00-0001-0000-0000-0000-0000-0000-0000-112",
 		"10.112.252.0/22,fd00:1::/112": "tenant-10.112.252.0-22",
 	} {
-		ranges, err := Parse(cidrs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := objectName(ranges); got != want {
+		if got := objectName(iprange.MustParse(cidrs)); got != want {
 			t.Errorf("%s: got %s, want %s", cidrs, got, want)
 		}
 	}
@@ -180,16 +173,8 @@ func TestSameFamilies(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			chosen, err := iprange.Parse(tc.chosen)
-			if err != nil {
-				t.Fatal(err)
-			}
-			super, err := iprange.Parse(tc.super)
-			if err != nil {
-				t.Fatal(err)
-			}
 			got := ""
-			if err := sameFamilies(chosen, super, tc.anyOrder); err != nil {
+			if err := sameFamilies(iprange.MustParse(tc.chosen), iprange.MustParse(tc.super), tc.anyOrder); err != nil {
 				got = err.Error()
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {

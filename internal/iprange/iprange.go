@@ -47,13 +47,25 @@ func Parse(text string) (Ranges, error) {
 	return ranges, nil
 }
 
+// MustParse does what Parse does and panics if it fails; it is for tests.
+func MustParse(text string) Ranges {
+	ranges, err := Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return ranges
+}
+
 // String returns what Parse reads.
-func (r Ranges) String() string {
+func (r Ranges) String() string { return strings.Join(r.CIDRs(), ",") }
+
+// CIDRs returns the ranges in CIDR notation.
+func (r Ranges) CIDRs() []string {
 	texts := make([]string, len(r))
 	for i, prefix := range r {
 		texts[i] = prefix.String()
 	}
-	return strings.Join(texts, ",")
+	return texts
 }
 
 // Primary returns the first range; one that is not valid when there is none.
@@ -86,12 +98,15 @@ func (r Ranges) Overlapping(others ...netip.Prefix) netip.Prefix {
 }
 
 // APIServer returns the address, in a range, of the Service kubernetes.
-func APIServer(prefix netip.Prefix) netip.Addr {
-	return after(prefix.Addr(), big.NewInt(apiServerOffset))
-}
+func APIServer(prefix netip.Prefix) netip.Addr { return Nth(prefix, apiServerOffset) }
 
 // DNS returns the address, in a range, of the Service of the cluster DNS.
-func DNS(prefix netip.Prefix) netip.Addr { return after(prefix.Addr(), big.NewInt(dnsOffset)) }
+func DNS(prefix netip.Prefix) netip.Addr { return Nth(prefix, dnsOffset) }
+
+// Nth returns the address at a position, counted from 0, of a range that has as many.
+func Nth(prefix netip.Prefix, n uint64) netip.Addr {
+	return after(prefix.Addr(), new(big.Int).SetUint64(n))
+}
 
 // At returns the address at a position that depends on the seed, leaving out the first 16, which are for well-known
 // services, and the last, which is the broadcast address.

@@ -9,15 +9,6 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 )
 
-func mustParse(t *testing.T, text string) iprange.Ranges {
-	t.Helper()
-	ranges, err := iprange.Parse(text)
-	if err != nil {
-		t.Fatalf("Parse(%q): %v", text, err)
-	}
-	return ranges
-}
-
 func TestParse(t *testing.T) {
 	const oneOfEach = "there can be one range, or one of IPv4 and one of IPv6"
 	cases := map[string]struct {
@@ -71,7 +62,7 @@ func TestContains(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if got := mustParse(t, tc.ranges).Contains(tc.addresses...); got != tc.want {
+			if got := iprange.MustParse(tc.ranges).Contains(tc.addresses...); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
@@ -79,7 +70,7 @@ func TestContains(t *testing.T) {
 }
 
 func TestOverlapping(t *testing.T) {
-	ranges := mustParse(t, "10.112.4.0/22,fd00::/112")
+	ranges := iprange.MustParse("10.112.4.0/22,fd00::/112")
 	for other, want := range map[string]bool{
 		"10.112.7.0/24": true, "10.0.0.0/8": true, "10.112.8.0/22": false, "fd00::/64": true, "fd01::/64": false,
 	} {
@@ -91,10 +82,10 @@ func TestOverlapping(t *testing.T) {
 }
 
 func TestPrimary(t *testing.T) {
-	if got := mustParse(t, "fd00::/112,10.112.4.0/22").Primary().String(); got != "fd00::/112" {
+	if got := iprange.MustParse("fd00::/112,10.112.4.0/22").Primary().String(); got != "fd00::/112" {
 		t.Errorf("got %s", got)
 	}
-	if mustParse(t, "").Primary().IsValid() {
+	if iprange.MustParse("").Primary().IsValid() {
 		t.Error("there is a first of no ranges")
 	}
 }

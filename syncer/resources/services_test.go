@@ -1,7 +1,6 @@
 package resources_test
 
 import (
-	"net/netip"
 	"slices"
 	"testing"
 
@@ -57,7 +56,7 @@ func families(policy corev1.IPFamilyPolicy, ips ...string) func(*corev1.Service)
 
 // ranged is the world of a tenant with ranges of its own.
 func ranged() world {
-	return world{facts: resource.Facts{ServiceRanges: iprange.Ranges{netip.MustParsePrefix("10.112.0.0/22"), netip.MustParsePrefix("fd00:1::/112")}}}
+	return world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/22,fd00:1::/112")}}
 }
 
 func TestServicesDown(t *testing.T) {

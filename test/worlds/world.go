@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,16 +50,13 @@ type World struct {
 
 func newWorld(name string, index int, dir string, binaries binaries, etcd string, extraArgs []string) *World {
 	return &World{
-		Name: name,
-		ServiceRanges: iprange.Ranges{
-			netip.MustParsePrefix(fmt.Sprintf("10.%d.%d.0/21", 200+index/32, index%32*8)),
-			netip.MustParsePrefix(fmt.Sprintf("fd00:%x::/112", index+1)),
-		},
-		dir:        filepath.Join(dir, name),
-		binaries:   binaries,
-		etcd:       etcd,
-		advertised: fmt.Sprintf("198.18.%d.%d", index/250, index%250+1),
-		extraArgs:  extraArgs,
+		Name:          name,
+		ServiceRanges: iprange.MustParse(fmt.Sprintf("10.%d.%d.0/21,fd00:%x::/112", 200+index/32, index%32*8, index+1)),
+		dir:           filepath.Join(dir, name),
+		binaries:      binaries,
+		etcd:          etcd,
+		advertised:    fmt.Sprintf("198.18.%d.%d", index/250, index%250+1),
+		extraArgs:     extraArgs,
 	}
 }
 

@@ -3,7 +3,6 @@ package dedicated
 import (
 	"flag"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,7 +32,7 @@ func newLayout(change ...func(*layout)) layout {
 		annotations:   map[string]string{names.AnnotationVirtualCluster: "tenants/a", names.AnnotationVirtualClusterUID: "uid"},
 		domain:        "cluster.local",
 		replicas:      1,
-		serviceRanges: iprange.Ranges{netip.MustParsePrefix("10.112.4.0/22")},
+		serviceRanges: iprange.MustParse("10.112.4.0/22"),
 		version:       tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
 		apiServerIP:   "10.96.1.1",
 		etcdIP:        "10.96.1.2",
@@ -249,7 +248,7 @@ func TestRawStatefulSetIsUsedAsWritten(t *testing.T) {
 func TestAddressesAreComplete(t *testing.T) {
 	l := newLayout(func(l *layout) {
 		l.replicas, l.domain = 3, "corp.example"
-		l.serviceRanges = append(l.serviceRanges, netip.MustParsePrefix("fd00:112:4::/112"))
+		l.serviceRanges = iprange.MustParse("10.112.4.0/22,fd00:112:4::/112")
 	})
 	service := &corev1.Service{
 		Spec:   corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, ClusterIPs: []string{"10.96.1.1"}},

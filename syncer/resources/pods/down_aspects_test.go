@@ -1,7 +1,6 @@
 package pods
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -544,13 +543,13 @@ func TestDNS(t *testing.T) {
 		"NoServiceYet": {policy: corev1.DNSClusterFirst, wantPolicy: corev1.DNSNone,
 			facts: func(w *world) {
 				w.remove(resource.Tenant, "services", "kube-system", "kube-dns")
-				w.facts.ServiceRanges = iprange.Ranges{netip.MustParsePrefix("10.112.4.0/22")}
+				w.facts.ServiceRanges = iprange.MustParse("10.112.4.0/22")
 			},
 			want: &corev1.PodDNSConfig{Nameservers: []string{"10.112.4.10"}, Searches: searches, Options: []corev1.PodDNSConfigOption{option("ndots", "5")}}},
 		"NoServiceYetIPv6": {policy: corev1.DNSClusterFirst, wantPolicy: corev1.DNSNone,
 			facts: func(w *world) {
 				w.remove(resource.Tenant, "services", "kube-system", "kube-dns")
-				w.facts.ServiceRanges = iprange.Ranges{netip.MustParsePrefix("fd00:1::/112"), netip.MustParsePrefix("10.112.4.0/22")}
+				w.facts.ServiceRanges = iprange.MustParse("fd00:1::/112,10.112.4.0/22")
 			},
 			want: &corev1.PodDNSConfig{Nameservers: []string{"fd00:1::a"}, Searches: searches, Options: []corev1.PodDNSConfigOption{option("ndots", "5")}}},
 	} {

@@ -299,10 +299,7 @@ func TestDualStackRanges(t *testing.T) {
 	f.version("v1", "true")
 	const condition = tenancyv1alpha1.ConditionServiceCIDRAllocated
 
-	pool, err := iprange.Parse("10.112.0.0/20,fd00:112::/104")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pool := iprange.MustParse("10.112.0.0/20,fd00:112::/104")
 	fromPool := f.awaitCondition(f.virtualCluster("from-pool", tenancyv1alpha1.VirtualClusterSpec{}), condition, metav1.ConditionTrue, "Succeeded", "")
 	const asked = "10.120.0.0/22,fd00:120::/112"
 	named := f.awaitCondition(f.virtualCluster("named", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: asked}), condition, metav1.ConditionTrue, "Succeeded", asked)

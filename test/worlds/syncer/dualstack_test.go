@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -114,19 +115,10 @@ func TestDualStackServiceGetsOtherAddressesWhenItsSecondIsTaken(t *testing.T) {
 	of := r.tenants[0]
 	r.namespace(t, of, namespace)
 	wanted := []string{
-		addressIn(t, of.world.ServiceRanges[0].String(), 78),
-		addressIn(t, of.world.ServiceRanges[1].String(), 78),
+		iprange.Nth(of.world.ServiceRanges[0], 78).String(),
+		iprange.Nth(of.world.ServiceRanges[1], 78).String(),
 	}
-	thief := worlds.Service("default", "thief-of-six")
-	thief.Spec.ClusterIP, thief.Spec.IPFamilies = wanted[1], []corev1.IPFamily{corev1.IPv6Protocol}
-	if err := r.client.Create(t.Context(), thief); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.client.Delete(context.Background(), thief); err != nil { // the test's context has ended
-			t.Error(err)
-		}
-	})
+	r.take(t, wanted[1])
 	service := worlds.Service(namespace, "web")
 	policy := corev1.IPFamilyPolicyRequireDualStack
 	service.Spec.ClusterIP, service.Spec.ClusterIPs, service.Spec.IPFamilyPolicy = wanted[0], wanted, &policy

@@ -6,10 +6,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -258,7 +256,7 @@ func (r *running) virtualCluster(t *testing.T, namespace string, world *worlds.W
 	}
 	cidr := &networkingv1.ServiceCIDR{
 		ObjectMeta: metav1.ObjectMeta{Name: world.Name},
-		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: strings.Split(world.ServiceRanges.String(), ",")},
+		Spec:       networkingv1.ServiceCIDRSpec{CIDRs: world.ServiceRanges.CIDRs()},
 	}
 	for _, o := range []client.Object{secret, vc, cidr} {
 		if err := r.client.Create(t.Context(), o); client.IgnoreAlreadyExists(err) != nil {
@@ -275,31 +273,29 @@ func (r *running) virtualCluster(t *testing.T, namespace string, world *worlds.W
 // waitFor waits until the syncer reports a state of a tenant.
 func (r *running) waitFor(t *testing.T, tenant tenant, status metav1.ConditionStatus, reason string) {
 	t.Helper()
-	worlds.Eventually(t, limit, "condition Syncing of "+tenant.vc.String(), func(ctx context.Context) error {
-		var vc tenancyv1alpha1.VirtualCluster
-		if err := r.client.Get(ctx, tenant.vc, &vc); err != nil {
-			return err
-		}
-		for _, c := range vc.Status.Conditions {
-			if c.Type == tenancyv1alpha1.ConditionSyncing && c.Status == status && c.Reason == reason {
-				return nil
-			}
-		}
-		return fmt.Errorf("conditions are %+v", vc.Status.Conditions)
+	r.awaitSyncing(t, tenant, fmt.Sprintf("%s, %s", status, reason), func(c *metav1.Condition) bool {
+		return c.Status == status && c.Reason == reason
 	})
 }
 
 // awaitGeneration waits until the syncer follows what a VirtualCluster says since the given generation.
 func (r *running) awaitGeneration(t *testing.T, tenant tenant, generation int64) {
 	t.Helper()
-	worlds.Eventually(t, limit, "condition Syncing to be about the new generation", func(ctx context.Context) error {
+	r.awaitSyncing(t, tenant, fmt.Sprintf("True for generation %d", generation), func(c *metav1.Condition) bool {
+		return c.Status == metav1.ConditionTrue && c.ObservedGeneration == generation
+	})
+}
+
+// awaitSyncing waits until the condition Syncing of a tenant is as wanted.
+func (r *running) awaitSyncing(t *testing.T, tenant tenant, wanted string, is func(*metav1.Condition) bool) {
+	t.Helper()
+	worlds.Eventually(t, limit, fmt.Sprintf("condition Syncing of %s to be %s", tenant.vc, wanted), func(ctx context.Context) error {
 		vc := vcOf(tenant)
 		if err := r.client.Get(ctx, tenant.vc, vc); err != nil {
 			return err
 		}
-		c := apimeta.FindStatusCondition(vc.Status.Conditions, tenancyv1alpha1.ConditionSyncing)
-		if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != generation {
-			return fmt.Errorf("generation is %d, condition is %v", generation, c)
+		if c := apimeta.FindStatusCondition(vc.Status.Conditions, tenancyv1alpha1.ConditionSyncing); c == nil || !is(c) {
+			return fmt.Errorf("conditions are %+v", vc.Status.Conditions)
 		}
 		return nil
 	})
@@ -310,18 +306,4 @@ func (t tenant) super(namespace string) string { return names.SuperNamespace(t.i
 
 func vcOf(of tenant) *tenancyv1alpha1.VirtualCluster {
 	return &tenancyv1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: of.vc.Namespace, Name: of.vc.Name}}
-}
-
-// addressIn returns the n-th address of a range.
-func addressIn(t *testing.T, cidr string, n int) string {
-	t.Helper()
-	prefix, err := netip.ParsePrefix(cidr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := prefix.Masked().Addr()
-	for range n {
-		address = address.Next()
-	}
-	return address.String()
 }

@@ -104,7 +104,7 @@ func workloadLives(t *testing.T, r *running, of tenant) {
 			return r.client.Get(ctx, client.ObjectKey{Namespace: super.Namespace, Name: name}, object)
 		})
 	}
-	ip := addressIn(t, "10.9.0.0/16", 1+int(of.world.Name[len("tenant-")]))
+	ip := fmt.Sprintf("10.9.0.%d", 1+of.world.Name[len("tenant-")])
 	r.kubelet(t, super, "node-"+of.world.Name, ip)
 	awaitRunning(t, of, ns, "web-0", ip)
 	worlds.Eventually(t, limit, "the endpoint in the tenant", func(ctx context.Context) error {

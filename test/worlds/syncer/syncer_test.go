@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
@@ -297,13 +298,11 @@ func TestServicesHaveTheSameAddressOnBothSides(t *testing.T) {
 	}
 }
 
-func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
-	r := start(t)
-	of := r.tenants[0]
-	r.namespace(t, of, "svc-taken")
-	wanted := addressIn(t, of.world.ServiceRanges.Primary().String(), 77)
+// take gives a cluster IP to a Service of the super cluster until the test ends.
+func (r *running) take(t *testing.T, ip string) {
+	t.Helper()
 	thief := worlds.Service("default", "thief")
-	thief.Spec.ClusterIP = wanted
+	thief.Spec.ClusterIP = ip
 	if err := r.client.Create(t.Context(), thief); err != nil {
 		t.Fatal(err)
 	}
@@ -312,6 +311,14 @@ func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestServiceGetsAnotherAddressWhenItsOwnIsTaken(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "svc-taken")
+	wanted := iprange.Nth(of.world.ServiceRanges.Primary(), 77).String()
+	r.take(t, wanted)
 	service := worlds.Service("svc-taken", "web")
 	service.Spec.ClusterIP = wanted
 	made, err := of.CoreV1().Services("svc-taken").Create(t.Context(), service, metav1.CreateOptions{})
