@@ -65,6 +65,10 @@ const (
 	AnnotationTokenExpiry = Prefix + "token-expiry"
 	// AnnotationPlacement, on a super pod, is a digest of what the tenant's own changes to its virtual nodes allow the pod.
 	AnnotationPlacement = Prefix + "placement"
+	// AnnotationReclaimPolicy, on a tenant PersistentVolume, is the reclaim policy that the volume of the super cluster had when
+	// the two were last compared, so that the side that changed it since can be told. It has no reserved prefix, because
+	// translations return it.
+	AnnotationReclaimPolicy = "volume." + Prefix + "reclaim-policy"
 	// AnnotationReaddress, on a tenant Service, is the JSON of the spec it gets back once its old cluster IP is released.
 	AnnotationReaddress = Prefix + "readdress"
 	// AnnotationReleaseBrake, on a VirtualCluster, lets deletions pass again after a mass disappearance had stopped them.

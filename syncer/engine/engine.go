@@ -314,8 +314,8 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 			}
 		}
 		opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op)
-		if _, refused := resource.AsReject(opErr); refused && op.Verb == resource.Patch {
-			err = opErr // what flows back flows all the same
+		if _, refused := resource.AsReject(opErr); refused && len(op.Patch) > 0 {
+			err = opErr // what else has changed flows all the same
 			continue
 		}
 		if opErr != nil {

@@ -99,6 +99,12 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 			}
 			return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
 		}
+		if op.MetadataPatch != nil {
+			op.Patch, op.MetadataPatch = op.MetadataPatch, nil
+			if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
+				return err
+			}
+		}
 		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 	}
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
@@ -112,6 +118,11 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	if op.Absent {
 		if err := e.confirmAbsence(ctx, t, w, key, op); err != nil {
+			return err
+		}
+	}
+	for _, o := range op.RestsOn {
+		if err := unchanged(ctx, t, o); err != nil {
 			return err
 		}
 	}
@@ -136,11 +147,10 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 // adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
 // made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
 func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, key resource.Key, op resource.Op, refused error) error {
-	existing, ok := reflect.New(reflect.TypeOf(op.Object).Elem()).Interface().(resource.Object)
+	existing, ok := emptyLike(op.Object)
 	if !ok {
 		return refused
 	}
-	existing.GetObjectKind().SetGroupVersionKind(op.Object.GetObjectKind().GroupVersionKind())
 	if err := client.Get(ctx, op.Object.GetNamespace(), op.Object.GetName(), existing); err != nil {
 		if apierrors.IsNotFound(err) {
 			return refused
@@ -176,6 +186,34 @@ func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worke
 		return resource.Waiting(retryBraked, "a person to release the deletion brake")
 	}
 	return nil
+}
+
+// unchanged proves with a live read that an object of the tenant is still what a decision saw.
+func unchanged(ctx context.Context, t *tenants.Tenant, o resource.Object) error {
+	live, ok := emptyLike(o)
+	if !ok {
+		return fmt.Errorf("reading %T: it cannot be made", o)
+	}
+	err := t.Client.Get(ctx, o.GetNamespace(), o.GetName(), live)
+	if apierrors.IsNotFound(err) || err == nil && (live.GetUID() != o.GetUID() || live.GetResourceVersion() != o.GetResourceVersion()) {
+		return errStale
+	}
+	if err != nil {
+		if unreachable(err) {
+			t.Suspect()
+		}
+		return fmt.Errorf("reading %s of the tenant: %s", o.GetName(), status(err)) // the super cluster has refused nothing
+	}
+	return nil
+}
+
+// emptyLike returns an empty object of the kind of another.
+func emptyLike(o resource.Object) (resource.Object, bool) {
+	empty, ok := reflect.New(reflect.TypeOf(o).Elem()).Interface().(resource.Object)
+	if ok {
+		empty.GetObjectKind().SetGroupVersionKind(o.GetObjectKind().GroupVersionKind())
+	}
+	return empty, ok
 }
 
 func absent(err error) error {

@@ -67,8 +67,8 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep {
 			return nil, nil
 		}
-		return []Op{{Side: side, Verb: Delete, Object: replica, Absent: true, Why: Orphaned}}, nil
-	case origin.GetDeletionTimestamp() != nil && !r.KeepWhileDeleting:
+		return r.remove(v, replica, Op{Side: side, Verb: Delete, Absent: true, Why: Orphaned})
+	case origin.GetDeletionTimestamp() != nil && (r.DeleteWithOrigin || !present(replica)):
 		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep {
 			return nil, nil
 		}
@@ -76,7 +76,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	case present(replica) && replica.GetDeletionTimestamp() != nil:
 		return nil, nil // its last event brings us back
 	case present(replica) && replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()) && !r.Keep:
-		return []Op{{Side: side, Verb: Delete, Object: replica, Why: Replaced}}, nil
+		return r.remove(v, replica, Op{Side: side, Verb: Delete, Why: Replaced})
 	case !r.needed(v, origin):
 		if !present(replica) {
 			return nil, nil
@@ -86,31 +86,78 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if err := r.namespaceReady(v, key, side); err != nil {
 		return nil, err
 	}
-	want, err := r.Down(v, origin)
-	if err != nil {
-		return nil, err
+	want, refused := r.Down(v, origin)
+	if _, partly := AsReject(refused); refused != nil && !(partly && present(want) && present(replica)) {
+		return nil, refused
 	}
 	r.stamp(v, key, side, origin, want)
 	if !present(replica) {
 		return r.create(v, side, origin, want)
 	}
+	ops, err := r.update(side, replica, want)
+	if err == nil {
+		err = refused
+	}
+	return ops, err
+}
+
+// remove returns the operation that deletes a replica whose origin is gone.
+func (r *Resource[T]) remove(v View, replica T, op Op) ([]Op, error) {
+	op.Object = replica
+	if r.Hold != nil {
+		var err error
+		if op.RestsOn, err = r.Hold(v, replica); err != nil {
+			return nil, err
+		}
+	}
+	return []Op{op}, nil
+}
+
+// update returns the operation that makes an existing replica what it should be.
+func (r *Resource[T]) update(side Side, replica, want T) ([]Op, error) {
 	if r.Merge == nil {
 		return nil, nil
 	}
-	merged, ok := replica.DeepCopyObject().(T)
-	if !ok {
-		return nil, fmt.Errorf("copying %T: it became another type", replica)
+	merged, err := copyOf(replica)
+	if err != nil {
+		return nil, err
 	}
 	r.Merge(merged, want)
 	mergeMeta(merged, want)
 	if equality.Semantic.DeepEqual(replica, merged) {
 		return nil, nil
 	}
-	patch, err := Diff(replica, merged, Guarded)
+	op := Op{Side: side, Verb: Patch, Object: replica, Why: Drifted}
+	if op.Patch, err = Diff(replica, merged, Guarded); err != nil {
+		return nil, err
+	}
+	op.MetadataPatch, err = metadataPatch(replica, merged)
+	return []Op{op}, err
+}
+
+// metadataPatch returns the patch of the labels and annotations, nil when they do not change or when nothing else does.
+func metadataPatch[T Object](from, to T) ([]byte, error) {
+	if maps.Equal(from.GetLabels(), to.GetLabels()) && maps.Equal(from.GetAnnotations(), to.GetAnnotations()) {
+		return nil, nil
+	}
+	part, err := copyOf(from)
 	if err != nil {
 		return nil, err
 	}
-	return []Op{{Side: side, Verb: Patch, Object: replica, Patch: patch, Why: Drifted}}, nil
+	part.SetLabels(to.GetLabels())
+	part.SetAnnotations(to.GetAnnotations())
+	if equality.Semantic.DeepEqual(part, to) {
+		return nil, nil
+	}
+	return Diff(from, part, Guarded)
+}
+
+func copyOf[T Object](o T) (T, error) {
+	c, ok := o.DeepCopyObject().(T)
+	if !ok {
+		return c, fmt.Errorf("copying %T: it became another type", o)
+	}
+	return c, nil
 }
 
 // needed says whether the origin is to have a replica now.

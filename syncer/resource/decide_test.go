@@ -124,8 +124,9 @@ func TestDecideMatrix(t *testing.T) {
 		"SuperDeleting":                    {"wait for the end", args{inTenant(), inSuper(deleting)}, nil, ""},
 		"SuperDeletingOlder":               {"wait for the end", args{inTenant(), inSuper(deleting, older)}, nil, ""},
 		"SuperDeletingNotOurs":             {"never ours", args{inTenant(), inSuper(deleting, notOurs)}, nil, "NameTaken"},
-		"TenantDeleting":                   {"delete with it", args{inTenant(deleting), inSuper()}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Deleted}}, ""},
-		"TenantDeletingOlder":              {"ours all the same", args{inTenant(deleting), inSuper(older)}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Deleted}}, ""},
+		"TenantDeleting":                   {"it is not gone yet", args{inTenant(deleting), inSuper()}, nil, ""},
+		"TenantDeletingDrifted":            {"until it is gone it is what it was", args{inTenant(deleting), inSuper(func(c *corev1.ConfigMap) { c.Data["a"] = "2" })}, []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Drifted}}, ""},
+		"TenantDeletingOlder":              {"the older one is gone", args{inTenant(deleting), inSuper(older)}, []step{{Verb: resource.Delete, Side: resource.Super, Why: resource.Replaced}}, ""},
 		"TenantDeletingNotOurs":            {"never delete what is not ours", args{inTenant(deleting), inSuper(notOurs)}, nil, "NameTaken"},
 		"TenantDeletingNoReplica":          {"do not create", args{inTenant(deleting), nil}, nil, ""},
 		"TenantDeletingSuperDeleting":      {"once is enough", args{inTenant(deleting), inSuper(deleting)}, nil, ""},
@@ -256,10 +257,95 @@ func TestNotNeededIsDeleted(t *testing.T) {
 	}
 }
 
-func TestDeleteCarriesTheGracePeriodOfTheTenant(t *testing.T) {
-	ops, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(deleting), Super: inSuper()})
+// Of kinds whose replicas end with their origin, the end begins with the deletion.
+func TestDeleteWithOriginCarriesTheGracePeriodOfTheTenant(t *testing.T) {
+	r := configMaps()
+	r.DeleteWithOrigin = true
+	ops, err := r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(deleting), Super: inSuper()})
 	if err != nil || len(ops) != 1 || ops[0].Grace == nil || *ops[0].Grace != 7 {
 		t.Errorf("got %+v, %v", ops, err)
+	}
+}
+
+// What holds data can be held back, and its deletion rests on what was read.
+func TestHold(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pair resource.Pair[*corev1.ConfigMap]
+		why  string
+	}{
+		"Orphaned": {resource.Pair[*corev1.ConfigMap]{Super: inSuper()}, resource.Orphaned},
+		"Replaced": {resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(), Super: inSuper(older)}, resource.Replaced},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configMaps()
+			r.Hold = func(resource.View, *corev1.ConfigMap) ([]resource.Object, error) {
+				return nil, resource.Waiting(time.Second, "x")
+			}
+			ops, err := r.Decide(view(), key(), tc.pair)
+			if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+				t.Errorf("held: got %+v, %v", ops, err)
+			}
+			r.Hold = func(resource.View, *corev1.ConfigMap) ([]resource.Object, error) {
+				return []resource.Object{inTenant()}, nil
+			}
+			ops, err = r.Decide(view(), key(), tc.pair)
+			if err != nil || len(ops) != 1 || ops[0].Why != tc.why || len(ops[0].RestsOn) != 1 || ops[0].Object == nil {
+				t.Errorf("released: got %+v, %v", ops, err)
+			}
+		})
+	}
+}
+
+// A refusal of a part concerns that part: what else changes flows, and nothing new is made.
+func TestPartlyRefused(t *testing.T) {
+	r := configMaps()
+	down := r.Down
+	r.Down = func(v resource.View, in *corev1.ConfigMap) (*corev1.ConfigMap, error) {
+		out, err := down(v, in)
+		return out, errors.Join(err, resource.Rejected("Part", "a part is not allowed"))
+	}
+	for name, tc := range map[string]struct {
+		super *corev1.ConfigMap
+		ops   int
+	}{
+		"New": {nil, 0}, "InSync": {inSuper(), 0},
+		"Drifted": {inSuper(func(c *corev1.ConfigMap) { c.Data["a"] = "2" }), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(), Super: tc.super})
+			if reject, ok := resource.AsReject(err); !ok || reject.Reason != "Part" || len(ops) != tc.ops {
+				t.Errorf("got %+v, %v; want %d operations and the refusal", ops, err, tc.ops)
+			}
+		})
+	}
+}
+
+// When the super cluster refuses a change of a spec, labels and annotations still have a way.
+func TestMetadataHasAPatchOfItsOwn(t *testing.T) {
+	relabelled := func(c *corev1.ConfigMap) { c.Labels["app"] = "other" }
+	changed := func(c *corev1.ConfigMap) { c.Data["a"] = "2" }
+	for name, tc := range map[string]struct {
+		super *corev1.ConfigMap
+		own   bool
+	}{
+		"Both": {inSuper(relabelled, changed), true}, "MetadataOnly": {inSuper(relabelled), false}, "DataOnly": {inSuper(changed), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := configMaps().Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(), Super: tc.super})
+			if err != nil || len(ops) != 1 {
+				t.Fatalf("got %+v, %v", ops, err)
+			}
+			if !tc.own {
+				if ops[0].MetadataPatch != nil {
+					t.Errorf("it has %s", ops[0].MetadataPatch)
+				}
+				return
+			}
+			after := apply(t, tc.super, ops[0].MetadataPatch)
+			if diff := cmp.Diff(inSuper(changed), after); diff != "" {
+				t.Errorf("after that patch: -want +got\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -172,6 +172,9 @@ type Op struct {
 	Object Object
 	// Patch is the body of a patch. It carries the UID of Object, so that it can never hit a successor.
 	Patch []byte
+	// MetadataPatch is the part of Patch that concerns labels and annotations, if Patch has another part, too. It is sent when
+	// the super cluster refused the whole.
+	MetadataPatch []byte
 	// Exact, on a Delete, means that it happens to the very version of Object or not at all.
 	Exact bool
 	// Grace is the grace period of a Delete in seconds, nil for the object's own.
@@ -179,6 +182,9 @@ type Op struct {
 	// Absent, on a Delete, means that it happens because the counterpart is absent from a cache; the executor confirms
 	// that with a live read and subjects it to the deletion brake.
 	Absent bool
+	// RestsOn are objects of the tenant as the decision saw them. The executor reads them live, and does nothing when one of
+	// them has changed.
+	RestsOn []Object
 	// Node is the target of a Bind.
 	Node string
 	// Tokens are the tokens of a Mint.
@@ -257,11 +263,15 @@ type Resource[T Object] struct {
 	// Generation notes the generation of the origin in an annotation of the replica, so that what is said about the
 	// replica's generation can be said about the origin's.
 	Generation bool
-	// KeepWhileDeleting postpones the deletion of the replica until the origin is gone (namespaces, whose contents are
-	// emptied by the tenant first).
-	KeepWhileDeleting bool
+	// DeleteWithOrigin deletes the replica as soon as the deletion of the origin begins, with the grace period of the
+	// origin. All other replicas stay until the origin is gone: an object whose finalizers are not done still exists.
+	DeleteWithOrigin bool
+	// Hold returns an error, usually a Wait, while a replica must stay although its origin is gone. The tenant objects that
+	// a nil error rests on are read live before the replica is deleted. Nil means that nothing holds a replica.
+	Hold func(View, T) ([]Object, error)
 	// Down returns the replica that should exist, built from nothing: only what is ours, on an allow-list. Names, labels
-	// and annotations that prove ownership are stamped by Decide. Nil means that nothing is replicated.
+	// and annotations that prove ownership are stamped by Decide. Nil means that nothing is replicated. A Reject that is
+	// returned together with an object concerns a part of the origin: a replica that exists follows the object all the same.
 	Down func(View, T) (T, error)
 	// Prepare returns what must be carried out before the replica is created; nil means nothing.
 	Prepare func(View, T) ([]Op, error)

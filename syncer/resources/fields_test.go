@@ -108,7 +108,7 @@ func specimens() map[reflect.Type]specimen {
 			})},
 		reflect.TypeFor[resourcev1.DeviceClassSpec](): {resources.DeviceClasses(), world{}, func() resource.Object { return class(&resourcev1.DeviceClass{}) },
 			partOf(func(o *resourcev1.DeviceClass) *resourcev1.DeviceClassSpec { return &o.Spec })},
-		reflect.TypeFor[corev1.PersistentVolumeSpec](): {resources.PersistentVolumes(), world{tenant: []resource.Object{claim()}}, func() resource.Object {
+		reflect.TypeFor[corev1.PersistentVolumeSpec](): {resources.PersistentVolumes(), world{tenant: []resource.Object{claim()}, super: []resource.Object{superClaim()}}, func() resource.Object {
 			return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "x", UID: "real"}, Spec: corev1.PersistentVolumeSpec{
 				ClaimRef: &corev1.ObjectReference{Namespace: names.SuperNamespace(tenantID, "shop"), Name: "data"},
 			}}

@@ -22,11 +22,11 @@ const streamRights = "vn-agent-streams"
 // tenant empties it first.
 func Namespaces(agentNamespace string) resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Namespace]{
-		Name:              "namespaces",
-		GVK:               corev1.SchemeGroupVersion.WithKind("Namespace"),
-		Cluster:           true,
-		New:               func() *corev1.Namespace { return &corev1.Namespace{} },
-		KeepWhileDeleting: true,
+		Name:    "namespaces",
+		GVK:     corev1.SchemeGroupVersion.WithKind("Namespace"),
+		Cluster: true,
+		New:     func() *corev1.Namespace { return &corev1.Namespace{} },
+		Hold:    namespaceHold,
 		// What selects namespaces by their labels depends on all of them.
 		Stirs: func(old, now *corev1.Namespace) bool {
 			return old == nil || now == nil || !maps.Equal(old.Labels, now.Labels)

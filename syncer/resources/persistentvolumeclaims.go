@@ -7,26 +7,49 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+const kindVolumeClaims = "persistentvolumeclaims"
+
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 
-// PersistentVolumeClaims asks for volumes in the super cluster, where they are provisioned. Which volume a claim gets is
-// never the tenant's choice. The tenant binds its claim to the replica of the volume, see PersistentVolumes; what it
-// holds and how it grows comes back.
+// PersistentVolumeClaims asks for volumes in the super cluster, where they are provisioned. A claim can name a volume only
+// if that was retained when an earlier claim of the tenant went. The tenant binds its claim to the replica of the volume,
+// see PersistentVolumes; what it holds and how it grows comes back.
 func PersistentVolumeClaims() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.PersistentVolumeClaim]{
-		Name: "persistentvolumeclaims",
-		GVK:  corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
-		New:  func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
-		Down: claimDown,
+		Name:    kindVolumeClaims,
+		GVK:     corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
+		New:     func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
+		Hold:    claimHold,
+		Down:    claimDown,
+		Prepare: claimPrepare,
 		Merge: func(existing, want *corev1.PersistentVolumeClaim) {
 			existing.Spec.Resources.Requests = want.Spec.Resources.Requests // all else is immutable
 		},
 		Up:         claimUp,
-		References: snapshotOf,
+		References: claimReferences,
 	})
+}
+
+// claimReferences names the volume of a claim, and the snapshot that it is filled from.
+func claimReferences(in *corev1.PersistentVolumeClaim) []resource.Ref {
+	refs := snapshotOf(in)
+	if in.Spec.VolumeName != "" {
+		refs = append(refs, volumeRef(in.Spec.VolumeName))
+	}
+	return refs
+}
+
+// claimHold keeps the claim of the super cluster until its volume has the reclaim policy that the tenant wants.
+func claimHold(v resource.View, super *corev1.PersistentVolumeClaim) ([]resource.Object, error) {
+	pv, _ := v.Get(resource.Super, volumeRef(super.Spec.VolumeName)).(*corev1.PersistentVolume)
+	if pv == nil {
+		return nil, nil
+	}
+	return policySettled(v, pv)
 }
 
 // retrySnapshot is when a claim that waits for its snapshot is looked at again although no event arrived.
@@ -45,26 +68,14 @@ func snapshotOf(in *corev1.PersistentVolumeClaim) []resource.Ref {
 }
 
 func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
-	exists := v.Get(resource.Super, resource.Ref{Kind: "persistentvolumeclaims", Namespace: in.Namespace, Name: in.Name}) != nil
-	switch {
-	case exists:
-	case in.Status.Phase == corev1.ClaimBound:
-		return nil, resource.Rejected("VolumeLost", "the volume of this claim does not exist any more; delete the claim to start with an empty one")
-	case in.Spec.VolumeName != "":
-		return nil, resource.Rejected("VolumeNameNotAllowed", "spec.volumeName is not offered here: volumes are provisioned for the claim; remove it")
-	case in.Spec.Selector != nil:
-		return nil, resource.Rejected("SelectorNotAllowed", "spec.selector is not offered here: volumes are provisioned for the claim; remove it")
-	case !cloneable(in):
-		return nil, resource.Rejected("DataSourceNotAllowed", "only a PersistentVolumeClaim or a VolumeSnapshot of the same namespace can be spec.dataSource here")
-	default:
-		for _, snapshot := range snapshotOf(in) {
-			if v.Get(resource.Super, snapshot) != nil {
-				continue
-			}
-			if v.Get(resource.Tenant, snapshot) != nil {
-				return nil, resource.Waiting(retrySnapshot, "snapshot %s/%s", in.Namespace, snapshot.Name)
-			}
-			return nil, resource.Rejected("DataSourceNotFound", "VolumeSnapshot %q, which this claim is to be filled from, does not exist, or snapshots are not offered here", snapshot.Name)
+	retained := ""
+	if v.Get(resource.Super, claimRef(in.Namespace, in.Name)) == nil {
+		pv, err := claimable(v, in)
+		if err != nil {
+			return nil, err
+		}
+		if pv != nil {
+			retained = pv.Name
 		}
 	}
 	out := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{
@@ -73,6 +84,7 @@ func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 		StorageClassName: in.Spec.StorageClassName,
 		VolumeMode:       in.Spec.VolumeMode,
 		DataSource:       in.Spec.DataSource,
+		VolumeName:       retained,
 	}}
 	copyMeta(v, in, out)
 	// What the tenant's volume controller notes is about the tenant's volumes.
@@ -82,6 +94,129 @@ func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 	})
 	out.SetAnnotations(annotations)
 	return out, nil
+}
+
+// claimable says what keeps a new claim from getting a volume. It returns the volume of the super cluster that the claim asks
+// for, nil when one is to be provisioned.
+func claimable(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.PersistentVolume, error) {
+	pv, replica := retainedFor(v, in)
+	switch {
+	case pv != nil:
+		return pv, reclaimable(v, in, pv, replica)
+	case in.Status.Phase == corev1.ClaimBound && !madeByHand(v, in.Spec.VolumeName):
+		return nil, resource.Rejected("VolumeLost", "the volume of this claim does not exist any more; delete the claim to start with an empty one")
+	case in.Spec.VolumeName != "":
+		return nil, resource.Rejected("VolumeNotOffered", "volume %s is none that was provisioned and retained here: delete the claim, and make it without spec.volumeName and with a StorageClass", in.Spec.VolumeName)
+	case in.Spec.StorageClassName != nil && *in.Spec.StorageClassName == "":
+		return nil, resource.Rejected("VolumeNotOffered", "an empty spec.storageClassName asks for a volume that somebody made by hand, which is not offered here: delete the claim, and make it with a StorageClass")
+	case in.Spec.Selector != nil:
+		return nil, resource.Rejected("SelectorNotAllowed", "spec.selector is not offered here: volumes are provisioned for the claim; remove it")
+	case !cloneable(in):
+		return nil, resource.Rejected("DataSourceNotAllowed", "only a PersistentVolumeClaim or a VolumeSnapshot of the same namespace can be spec.dataSource here")
+	}
+	for _, snapshot := range snapshotOf(in) {
+		if v.Get(resource.Super, snapshot) != nil {
+			continue
+		}
+		if v.Get(resource.Tenant, snapshot) != nil {
+			return nil, resource.Waiting(retrySnapshot, "snapshot %s/%s", in.Namespace, snapshot.Name)
+		}
+		return nil, resource.Rejected("DataSourceNotFound", "VolumeSnapshot %q, which this claim is to be filled from, does not exist, or snapshots are not offered here", snapshot.Name)
+	}
+	return nil, nil
+}
+
+// madeByHand says whether the tenant made a volume, which is then no replica.
+func madeByHand(v resource.View, name string) bool {
+	volume := v.Get(resource.Tenant, volumeRef(name))
+	return volume != nil && volume.GetAnnotations()[names.AnnotationUID] == ""
+}
+
+// retainedFor returns the volume that a claim names, or that is reserved for it, and its replica in the tenant; nil if that is
+// none of the tenant's.
+func retainedFor(v resource.View, in *corev1.PersistentVolumeClaim) (pv, replica *corev1.PersistentVolume) {
+	name := in.Spec.VolumeName
+	if name == "" {
+		v.Each(resource.Tenant, kindVolumes, func(o resource.Object) {
+			if candidate, ok := o.(*corev1.PersistentVolume); ok && reservedFor(candidate, in) && (name == "" || candidate.Name < name) {
+				name = candidate.Name
+			}
+		})
+	}
+	if name == "" {
+		return nil, nil
+	}
+	pv, _ = v.Get(resource.Super, volumeRef(name)).(*corev1.PersistentVolume)
+	if pv == nil {
+		return nil, nil
+	}
+	if _, ours := claimOf(v, pv); !ours {
+		return nil, nil
+	}
+	if replica = shownAs(v, pv); replica == nil {
+		return nil, nil
+	}
+	return pv, replica
+}
+
+// reservedFor says whether a volume of the tenant is for the claim and for no other.
+func reservedFor(replica *corev1.PersistentVolume, in *corev1.PersistentVolumeClaim) bool {
+	claim := replica.Spec.ClaimRef
+	return claim != nil && claim.Namespace == in.Namespace && claim.Name == in.Name && (claim.UID == "" || claim.UID == in.UID)
+}
+
+// unclaimed says whether a volume of the tenant waits for whatever claim names it: nobody but us has reserved it.
+func unclaimed(v resource.View, pv, replica *corev1.PersistentVolume) bool {
+	claim := replica.Spec.ClaimRef
+	last, _ := claimOf(v, pv)
+	return claim == nil || claim.UID == "" && claim.Namespace == last.Namespace && claim.Name == last.Name
+}
+
+// reclaimable waits until a volume that was retained may go to the claim: no other claim has it, on either side.
+func reclaimable(v resource.View, in *corev1.PersistentVolumeClaim, pv, replica *corev1.PersistentVolume) error {
+	if last, _ := claimOf(v, pv); last != claimRef(in.Namespace, in.Name) {
+		if holder := v.Get(resource.Super, last); holder != nil && holder.GetUID() == pv.Spec.ClaimRef.UID {
+			return resource.Rejected("VolumeInUse", "volume %s belongs to claim %s/%s", pv.Name, last.Namespace, last.Name)
+		}
+	}
+	if !reservedFor(replica, in) {
+		return resource.Waiting(retryVolume, "volume %s to be released by its last claim", pv.Name)
+	}
+	return nil
+}
+
+// claimPrepare gives a volume that was retained to the claim that is about to be made in the super cluster.
+func claimPrepare(v resource.View, in *corev1.PersistentVolumeClaim) ([]resource.Op, error) {
+	pv, _ := retainedFor(v, in)
+	if pv == nil {
+		return nil, nil
+	}
+	to := pv.DeepCopy()
+	to.Spec.ClaimRef = &corev1.ObjectReference{
+		APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: names.SuperNamespace(v.Tenant.ID, in.Namespace), Name: in.Name,
+	}
+	markRetained(v, to, in.Namespace)
+	patch, err := resource.Diff(pv, to, resource.Guarded)
+	if err != nil || patch == nil {
+		return nil, err
+	}
+	return []resource.Op{{Side: resource.Super, Verb: resource.Patch, Object: pv, Patch: patch, Why: resource.Bound}}, nil
+}
+
+// reserve gives a volume that the tenant has released to the claim that names it, as the tenant's own volume controller
+// does with a volume that no claim has.
+func reserve(v resource.View, in *corev1.PersistentVolumeClaim) ([]resource.Op, error) {
+	pv, replica := retainedFor(v, in)
+	if pv == nil || in.Spec.VolumeName == "" || reservedFor(replica, in) || !unclaimed(v, pv, replica) {
+		return nil, nil
+	}
+	to := replica.DeepCopy()
+	to.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: in.Namespace, Name: in.Name, UID: in.UID}
+	patch, err := resource.Diff(replica, to, resource.Guarded)
+	if err != nil || patch == nil {
+		return nil, err
+	}
+	return []resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: replica, Patch: patch, Why: resource.Bound}}, nil
 }
 
 // cloneable says whether what a claim is filled from is the tenant's own, and is under the same name in the super cluster.
@@ -95,9 +230,14 @@ func cloneable(in *corev1.PersistentVolumeClaim) bool {
 
 // claimUp brings back the size that a bound claim has, and how far growing it is. That it is bound, the tenant finds out
 // by itself.
-func claimUp(_ resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([]resource.Op, error) {
-	if p.Tenant == nil || p.Super == nil || p.Tenant.Status.Phase != corev1.ClaimBound || p.Super.Status.Phase != corev1.ClaimBound {
+func claimUp(v resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([]resource.Op, error) {
+	switch {
+	case p.Tenant == nil || p.Tenant.DeletionTimestamp != nil && p.Super == nil:
 		return nil, nil
+	case p.Super == nil:
+		return reserve(v, p.Tenant)
+	case p.Tenant.Status.Phase != corev1.ClaimBound || p.Super.Status.Phase != corev1.ClaimBound:
+		return nil, claimIgnored(p)
 	}
 	current := p.Tenant.DeepCopy()
 	current.Status.Capacity = p.Super.Status.Capacity
@@ -105,8 +245,25 @@ func claimUp(_ resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([
 	current.Status.AllocatedResourceStatuses = p.Super.Status.AllocatedResourceStatuses
 	current.Status.Conditions = p.Super.Status.Conditions
 	patch, err := resource.Diff(p.Tenant, current, resource.SameObject)
-	if err != nil || patch == nil {
+	if err != nil {
 		return nil, err
 	}
-	return []resource.Op{{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status}}, nil
+	var ops []resource.Op
+	if patch != nil {
+		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status})
+	}
+	return ops, claimIgnored(p)
+}
+
+// claimIgnored tells what a claim asks for and does not get.
+func claimIgnored(p resource.Pair[*corev1.PersistentVolumeClaim]) error {
+	inTenant, inSuper := p.Tenant.Spec.VolumeName, p.Super.Spec.VolumeName
+	switch {
+	case inTenant != "" && inSuper != "" && inTenant != inSuper:
+		return resource.Rejected("VolumeMismatch",
+			"pods that use this claim get volume %s, not %s: to get that one, delete the claim and make it again with spec.volumeName, after volume %s was released", inSuper, inTenant, inTenant)
+	case p.Tenant.Spec.VolumeAttributesClassName != nil && *p.Tenant.Spec.VolumeAttributesClassName != "":
+		return resource.Rejected("VolumeAttributesClassNotOffered", "spec.volumeAttributesClassName has no effect: classes of volume attributes are not offered here")
+	}
+	return nil
 }

@@ -23,7 +23,9 @@ func ResourceClaims() resource.Kind {
 		Name:     kindResourceClaims,
 		GVK:      resourcev1.SchemeGroupVersion.WithKind("ResourceClaim"),
 		Optional: true,
-		New:      func() *resourcev1.ResourceClaim { return &resourcev1.ResourceClaim{} },
+		// The super cluster's own finalizer keeps the claim while a pod uses it, and gives back what was allocated.
+		DeleteWithOrigin: true,
+		New:              func() *resourcev1.ResourceClaim { return &resourcev1.ResourceClaim{} },
 		Needed: func(v resource.View, in *resourcev1.ResourceClaim) bool {
 			return v.Referenced(resource.Ref{Kind: kindResourceClaims, Namespace: in.Namespace, Name: in.Name})
 		},

@@ -9,6 +9,8 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+const kindStorageClasses = "storageclasses"
+
 // defaultClass is the annotation of the class that claims without one get.
 const defaultClass = "storageclass.kubernetes.io/is-default-class"
 
@@ -18,7 +20,7 @@ const defaultClass = "storageclass.kubernetes.io/is-default-class"
 // class of that name there, so what a tenant does to its own replica changes nothing.
 func StorageClasses() resource.Kind {
 	return resource.Of(resource.Resource[*storagev1.StorageClass]{
-		Name:          "storageclasses",
+		Name:          kindStorageClasses,
 		GVK:           storagev1.SchemeGroupVersion.WithKind("StorageClass"),
 		Cluster:       true,
 		Origin:        resource.Super,

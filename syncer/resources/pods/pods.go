@@ -53,7 +53,9 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		Merge:      merge,
 		Up:         k.up,
 		References: references,
-		Loads:      nodes.Load,
+		// Containers are asked to stop when the deletion begins.
+		DeleteWithOrigin: true,
+		Loads:            nodes.Load,
 		Touches: func(pod *corev1.Pod) []resource.Ref {
 			if pod.Spec.NodeName == "" {
 				return nil
