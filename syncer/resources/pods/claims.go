@@ -55,9 +55,6 @@ func finishClaim(t *translation, dst, src *corev1.PodResourceClaim) error {
 // claimsReady waits for the replicas of the claims that a new pod names. Unlike what a pod mounts they must be of the tenant's
 // claims of today: the scheduler takes what it finds.
 func claimsReady(v resource.View, pod *corev1.Pod) error {
-	if len(pod.Spec.ResourceClaims) == 0 || v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) != nil {
-		return nil
-	}
 	for _, name := range Claims(pod) {
 		ref := resource.Ref{Kind: kindClaims, Namespace: pod.Namespace, Name: name}
 		claim, replica := v.Get(resource.Tenant, ref), v.Get(resource.Super, ref)

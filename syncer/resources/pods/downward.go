@@ -19,7 +19,7 @@ const downwardPrefix = "downward." + names.Prefix
 // finishFieldRef leads a reference to the pod's own fields to the tenant's view of them.
 func finishFieldRef(t *translation, dst, src *corev1.ObjectFieldSelector) error {
 	path, ok := t.fieldPath(src.FieldPath)
-	if !ok {
+	if !ok && !t.lenient {
 		return &refusal{path: "fieldPath", why: "the field " + strconv.Quote(src.FieldPath) + " is not known here"}
 	}
 	dst.FieldPath = path

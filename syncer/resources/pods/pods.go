@@ -92,8 +92,11 @@ func started(pod *corev1.Pod) bool {
 	return pod.Spec.NodeName != "" && pod.Status.StartTime != nil
 }
 
-// down returns the replica of a tenant's pod.
+// down returns the replica of a tenant's pod: one to be made, or what a running one is to become.
 func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
+	if v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) != nil {
+		return k.changeable(v, pod)
+	}
 	spec, annotations, err := k.translateSpec(v, pod)
 	if err != nil {
 		return nil, err
@@ -105,20 +108,46 @@ func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
 		return nil, err
 	}
 	spec.EphemeralContainers = nil // they are added to pods that exist
+	return withMetadata(v, pod, spec, annotations), nil
+}
+
+// changeable returns what may change in a pod that exists. It refuses nothing and waits for nothing: what was decided when
+// the pod was made stays, whatever the same decision would be today.
+func (k *kind) changeable(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
+	t := &translation{copiers: k.copiers, view: v, pod: pod, lenient: true, annotations: map[string]string{}}
+	out := corev1.PodSpec{
+		ActiveDeadlineSeconds:         pod.Spec.ActiveDeadlineSeconds,
+		TerminationGracePeriodSeconds: pod.Spec.TerminationGracePeriodSeconds,
+	}
+	for _, part := range []struct{ to, from any }{
+		{&out.InitContainers, &pod.Spec.InitContainers},
+		{&out.Containers, &pod.Spec.Containers},
+		{&out.Volumes, &pod.Spec.Volumes}, // for what they show of the pod's metadata
+		{&out.Tolerations, &pod.Spec.Tolerations},
+	} {
+		if err := t.copy(part.to, part.from); err != nil {
+			return nil, err
+		}
+	}
+	out.Tolerations = tolerations(out.Tolerations)
+	return withMetadata(v, pod, out, t.annotations), nil
+}
+
+// withMetadata returns a replica with the spec and with the labels and annotations of the tenant's pod that go down.
+func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, annotations map[string]string) *corev1.Pod {
 	out := &corev1.Pod{Spec: spec}
 	out.Labels = copied(v, pod.Labels)
 	out.Annotations = copied(v, pod.Annotations)
 	maps.DeleteFunc(out.Annotations, func(key, _ string) bool { return steering(key) })
 	maps.Copy(out.Annotations, annotations)
-	return out, nil
+	return out
 }
 
 // referencesReady waits for the replicas of what the pod mounts: a kubelet that does not find them tries again much later,
 // and tells the tenant. What does not exist in the tenant either is the tenant's business.
 func referencesReady(v resource.View, pod *corev1.Pod) error {
 	for _, ref := range references(pod) {
-		if ref.Namespace != "" && ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil &&
-			v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name}) == nil {
+		if ref.Namespace != "" && ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil {
 			return resource.Waiting(retry, "the replica of %s %s", ref.Kind, ref.Name)
 		}
 	}

@@ -210,7 +210,7 @@ func finishVolume(t *translation, dst, src *corev1.Volume) error {
 	if src.Ephemeral != nil {
 		dst.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{ClaimName: t.pod.Name + "-" + src.Name}
 	}
-	if dst.VolumeSource == (corev1.VolumeSource{}) {
+	if dst.VolumeSource == (corev1.VolumeSource{}) && !t.lenient {
 		return &refusal{why: whyVolumeType}
 	}
 	return nil

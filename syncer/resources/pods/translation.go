@@ -45,21 +45,37 @@ func (t *translation) waitFor(format string, args ...any) {
 	}
 }
 
-// translateSpec returns the spec of the replica and the annotations that it refers to. It includes ephemeral
-// containers, which cannot be created with the pod.
+// translateSpec returns the spec of a new replica and the annotations that it refers to.
 func (k *kind) translateSpec(v resource.View, pod *corev1.Pod) (corev1.PodSpec, map[string]string, error) {
 	var out corev1.PodSpec
+	annotations, err := k.translate(v, pod, "", &out, &pod.Spec)
+	return out, annotations, err
+}
+
+// translateEphemeral returns the ephemeral containers of a replica that exists. Only they can be refused: the rest of the pod
+// was let through when it was made.
+func (k *kind) translateEphemeral(v resource.View, pod *corev1.Pod) ([]corev1.EphemeralContainer, error) {
+	only := *pod
+	only.Spec.Containers, only.Spec.InitContainers, only.Spec.Volumes = nil, nil, nil
+	var out []corev1.EphemeralContainer
+	_, err := k.translate(v, &only, "ephemeralContainers", &out, &only.Spec.EphemeralContainers)
+	return out, err
+}
+
+// translate fills dst with what the tenant's level and the table let through from src, the part of the pod's spec at the path,
+// and returns the annotations that it refers to.
+func (k *kind) translate(v resource.View, pod *corev1.Pod, path string, dst, src any) (map[string]string, error) {
 	if err := k.admit(v.Tenant.PodSecurity, pod); err != nil {
-		return out, nil, err
+		return nil, err
 	}
 	t := &translation{copiers: k.copiers, view: v, pod: pod, hostsImage: k.hostsImage, annotations: map[string]string{}}
-	err := t.copy(&out, &pod.Spec)
+	err := within(path, t.copy(dst, src))
 	var r *refusal
 	switch {
 	case errors.As(err, &r):
-		return out, nil, resource.Rejected("Unsupported", "spec.%s: %s", r.path, r.why)
+		return nil, resource.Rejected("Unsupported", "spec.%s: %s", r.path, r.why)
 	case err != nil:
-		return out, nil, err
+		return nil, err
 	}
-	return out, t.annotations, t.wait
+	return t.annotations, t.wait
 }

@@ -116,12 +116,12 @@ func (k *kind) change(v resource.View, tenant, super *corev1.Pod) ([]resource.Op
 		}
 	}
 	if missing := newEphemeral(tenant, super); len(missing) > 0 {
-		spec, _, err := k.translateSpec(v, tenant) // also decides whether the new containers are allowed
+		allowed, err := k.translateEphemeral(v, tenant)
 		if err != nil {
 			return ops, err
 		}
 		to := super.DeepCopy()
-		for _, c := range spec.EphemeralContainers {
+		for _, c := range allowed {
 			if slices.Contains(missing, c.Name) {
 				to.Spec.EphemeralContainers = append(to.Spec.EphemeralContainers, c)
 			}

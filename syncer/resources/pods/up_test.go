@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -578,5 +579,76 @@ func TestStatusPatch(t *testing.T) {
 	}
 	if len(body) != 2 || body["status"] == nil {
 		t.Errorf("the patch has more than a status: %s", ops[0].Patch)
+	}
+}
+
+// What may change in a running pod changes, whatever else of the pod would be refused or would wait today.
+func TestRunningPodsStayManageable(t *testing.T) {
+	restricted := func(w *world) { w.facts.PodSecurity = psa.LevelRestricted }
+	sysadmin := func(p *corev1.Pod) {
+		ephemeral("debug")(p)
+		p.Spec.EphemeralContainers[0].SecurityContext = &corev1.SecurityContext{Privileged: to(true)}
+	}
+	confined := func(p *corev1.Pod) {
+		ephemeral("debug")(p)
+		p.Spec.EphemeralContainers[0].SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: to(false), RunAsNonRoot: to(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+	}
+	withAccount := func(p *corev1.Pod) { p.Spec.ServiceAccountName = "app" }
+	hasAccount := func(w *world) {
+		w.put(resource.Super, kindAccounts, shop, "app", &corev1.ServiceAccount{})
+	}
+	for name, tc := range map[string]struct {
+		before func(*world) // the pod was made
+		now    func(*world)
+		pod    func(*corev1.Pod)
+		change func(*corev1.Pod)
+		ops    []string // besides the label
+		reject string
+	}{
+		"RefusedEphemeral":         {change: sysadmin, reject: "PodSecurity"},
+		"HigherLevel":              {now: restricted},
+		"HigherLevelEphemeral":     {now: restricted, change: confined, ops: []string{"PatchEphemeral super Drifted"}},
+		"HigherLevelBadEphemeral":  {now: restricted, change: ephemeral("debug"), reject: "PodSecurity"},
+		"AccountGone":              {pod: withAccount, before: hasAccount, now: func(w *world) { w.remove(resource.Super, kindAccounts, shop, "app") }},
+		"AccountGoneWithEphemeral": {pod: withAccount, before: hasAccount, now: func(w *world) { w.remove(resource.Super, kindAccounts, shop, "app") }, change: ephemeral("debug"), ops: []string{"PatchEphemeral super Drifted"}},
+		"DNSGone":                  {now: func(w *world) { w.remove(resource.Tenant, "services", "kube-system", "kube-dns") }},
+		"HostPathNotAllowedAnyMore": {
+			pod:    volumes(corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/srv"}}),
+			before: func(w *world) { w.facts.PodSecurity = psa.LevelPrivileged },
+			now:    func(w *world) { w.facts.PodSecurity = psa.LevelBaseline },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			made, change := tc.pod, tc.change
+			if made == nil {
+				made = func(*corev1.Pod) {}
+			}
+			if change == nil {
+				change = func(*corev1.Pod) {}
+			}
+			w := newWorld()
+			if tc.before != nil {
+				tc.before(w)
+			}
+			super := running(t, w, pod(made))
+			tenant := reported(t, w, pod(made, bound, change, func(p *corev1.Pod) { p.Labels["role"] = "primary" }), super)
+			if tc.now != nil {
+				tc.now(w)
+			}
+			ops, err := decide(w, tenant, super)
+			if reject, _ := resource.AsReject(err); (tc.reject != "") != (reject != nil) || reject != nil && reject.Reason != tc.reject || reject == nil && err != nil {
+				t.Errorf("error is %v, want %q", err, tc.reject)
+			}
+			if diff := cmp.Diff(append([]string{"Patch super Drifted"}, tc.ops...), summary(ops)); diff != "" {
+				t.Fatalf("operations (-want +got):\n%s", diff)
+			}
+			_, after, err := w.apply(tenant, super, ops)
+			if err != nil || after.Labels["role"] != "primary" {
+				t.Errorf("labels are %v, %v", after.Labels, err)
+			}
+		})
 	}
 }

@@ -81,8 +81,8 @@ func options(tenants int) worlds.Options {
 			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller"),
 		SuperControllers: []string{
 			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
-			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
-			"resourceclaim-controller",
+			"persistentvolume-binder-controller", "persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller",
+			"disruption-controller", "resourceclaim-controller",
 		},
 	}
 }

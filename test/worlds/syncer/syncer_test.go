@@ -107,29 +107,29 @@ func (r *running) kubelet(t *testing.T, pod *corev1.Pod, node, ip string) {
 	}
 }
 
-// The admin sets a tenant's Pod Security level on its root namespace, which no tenant can write.
-func TestPodSecurityLevelOfATenant(t *testing.T) {
-	r := start(t)
-	of := r.tenants[0]
+// rootNamespace makes the root namespace of a tenant, with a Pod Security level, until the test ends.
+func (r *running) rootNamespace(t *testing.T, of tenant, level string) *corev1.Namespace {
+	t.Helper()
 	vc := vcOf(of)
 	if err := r.client.Get(t.Context(), of.vc, vc); err != nil {
 		t.Fatal(err)
 	}
 	root := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:   string(of.id),
-		Labels: map[string]string{names.LabelRoot: "true", names.LabelPodSecurity: "privileged"},
+		Labels: map[string]string{names.LabelRoot: "true", names.LabelPodSecurity: level},
 		Annotations: map[string]string{
 			names.AnnotationVirtualCluster: of.vc.String(), names.AnnotationVirtualClusterUID: string(vc.UID),
 		},
 	}}
-	if err := r.client.Create(t.Context(), root); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.client.Delete(context.Background(), root); err != nil {
-			t.Error(err)
-		}
-	})
+	r.make(t, root)
+	return root
+}
+
+// The admin sets a tenant's Pod Security level on its root namespace, which no tenant can write.
+func TestPodSecurityLevelOfATenant(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	root := r.rootNamespace(t, of, "privileged")
 	r.namespace(t, of, "ns-level")
 	level := func(want string) {
 		t.Helper()
