@@ -95,14 +95,14 @@ func TestRunningPodsKeepTheirPodSecurityLevel(t *testing.T) {
 	of.world.MakePod(t, worlds.Pod(ns, "new"))
 	waitForEvent(t, of, ns, "new", "PodSecurity")
 	r.followsLabel(t, of, super, ns, "after-the-level-was-raised")
-	patchPod(t, of, ns, "old", `{"spec":{"containers":[{"name":"main","image":"registry.k8s.io/pause:3.9"}]}}`)
-	worlds.Eventually(t, limit, "another image", func(ctx context.Context) error {
+	patchPod(t, of, ns, "old", `{"spec":{"activeDeadlineSeconds":3600}}`)
+	worlds.Eventually(t, limit, "a deadline", func(ctx context.Context) error {
 		now := &corev1.Pod{}
 		if err := r.client.Get(ctx, client.ObjectKeyFromObject(super), now); err != nil {
 			return err
 		}
-		if image := now.Spec.Containers[0].Image; image != "registry.k8s.io/pause:3.9" {
-			return fmt.Errorf("it is %s", image)
+		if now.Spec.ActiveDeadlineSeconds == nil {
+			return fmt.Errorf("it has none")
 		}
 		return nil
 	})
