@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -122,32 +123,54 @@ func TestLabelsFlowBesideWhatTheSuperClusterRefuses(t *testing.T) {
 	of := r.tenants[0]
 	r.namespace(t, of, ns)
 	super := r.runningPod(t, of, worlds.Pod(ns, "web"))
-	fail := admissionregistrationv1.Fail
-	r.make(t, &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "images"}, Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
-		FailurePolicy: &fail,
-		MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{
-			RuleWithOperations: admissionregistrationv1.RuleWithOperations{
-				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update},
-				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
-			},
-		}}},
-		Validations: []admissionregistrationv1.Validation{{Expression: `object.spec.containers.all(c, c.image != "example.com/evil")`, Message: "the image is not allowed"}},
-	}})
-	r.make(t, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "images"}, Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
-		PolicyName: "images", ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
-	}})
-	worlds.Eventually(t, limit, "the policy to be in force", func(ctx context.Context) error {
-		now := &corev1.Pod{}
-		if err := r.client.Get(ctx, client.ObjectKeyFromObject(super), now); err != nil {
-			return err
+	r.deny(t, "pods", `object.spec.containers.all(c, c.image != "example.com/evil")`, super, func(o client.Object) {
+		if pod, ok := o.(*corev1.Pod); ok {
+			pod.Spec.Containers[0].Image = "example.com/evil"
 		}
-		now.Spec.Containers[0].Image = "example.com/evil"
-		if err := r.client.Update(ctx, now, client.DryRunAll); err == nil {
-			return fmt.Errorf("the image is still allowed")
-		}
-		return nil
 	})
 	patchPod(t, of, ns, "web", `{"metadata":{"labels":{"role":"both"}},"spec":{"containers":[{"name":"main","image":"example.com/evil"}]}}`)
 	waitForEvent(t, of, ns, "web", "Refused")
 	r.followsLabel(t, of, super, ns, "after-a-refused-image")
+}
+
+// deny makes the super cluster refuse updates of a resource that do not fulfil an expression, until the function that it
+// returns is called or the test ends. The probe is such an update of an object.
+func (r *running) deny(t *testing.T, resource, expression string, object client.Object, probe func(client.Object)) (allow func()) {
+	t.Helper()
+	fail := admissionregistrationv1.Fail
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "deny-" + resource}, Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+		FailurePolicy: &fail,
+		MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{
+			RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
+			},
+		}}},
+		Validations: []admissionregistrationv1.Validation{{Expression: expression, Message: "the test does not allow it"}},
+	}}
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: policy.Name}, Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+		PolicyName: policy.Name, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
+	}}
+	r.make(t, policy)
+	r.make(t, binding)
+	allowed := func(ctx context.Context) error {
+		if err := r.client.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		probe(object)
+		return r.client.Update(ctx, object, client.DryRunAll)
+	}
+	worlds.Eventually(t, limit, "the policy to be in force", func(ctx context.Context) error {
+		if err := allowed(ctx); err == nil {
+			return errors.New("the update is still allowed")
+		}
+		return nil
+	})
+	return func() {
+		t.Helper()
+		if err := r.client.Delete(t.Context(), binding); err != nil {
+			t.Fatal(err)
+		}
+		worlds.Eventually(t, limit, "the policy to be gone", allowed)
+	}
 }

@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -256,6 +257,41 @@ func TestVolumesAreRetained(t *testing.T) {
 	deleteClaim(t, of, "retained-elsewhere", "again")
 	worlds.Eventually(t, limit, "the volume to be up for deletion", func(ctx context.Context) error {
 		return r.volumeIs(ctx, of, volumes[0], corev1.VolumeReleased, corev1.PersistentVolumeReclaimDelete)
+	})
+}
+
+// A claim that is gone keeps its volume until the reclaim policy that the tenant gave it has reached the super cluster.
+func TestVolumesWaitForTheirReclaimPolicy(t *testing.T) {
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, "policy")
+	r.storageClass(t, of, "policy", corev1.PersistentVolumeReclaimDelete)
+	makeClaim(t, of, "policy", volumeClaim("data", "policy"))
+	volume := r.provision(t, of, "policy", "data")
+	allow := r.deny(t, "persistentvolumes", `object.spec.persistentVolumeReclaimPolicy == oldObject.spec.persistentVolumeReclaimPolicy`,
+		&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: volume}}, func(o client.Object) {
+			if pv, ok := o.(*corev1.PersistentVolume); ok {
+				pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
+			}
+		})
+	patchVolume(t, of, volume, patchRetain)
+	deleteClaim(t, of, "policy", "data")
+	worlds.Eventually(t, limit, "the claim to go in the tenant", func(ctx context.Context) error {
+		_, err := of.CoreV1().PersistentVolumeClaims("policy").Get(ctx, "data", metav1.GetOptions{})
+		return gone(err)
+	})
+	waitForEvent(t, of, metav1.NamespaceDefault, volume, "Refused")
+	worlds.Throughout(t, 3*time.Second, "that the claim of the super cluster stays", func(ctx context.Context) error { // longer than a patrol
+		claim := &corev1.PersistentVolumeClaim{}
+		err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("policy"), Name: "data"}, claim)
+		if err == nil && claim.DeletionTimestamp != nil {
+			err = errors.New("it is being deleted")
+		}
+		return err
+	})
+	allow()
+	worlds.Eventually(t, limit, "the volume to be released", func(ctx context.Context) error {
+		return r.volumeIs(ctx, of, volume, corev1.VolumeReleased, corev1.PersistentVolumeReclaimRetain)
 	})
 }
 
