@@ -106,8 +106,9 @@ func fieldRules() []typeRules {
 			pass(whySame, "AccessModes", "StorageClassName", "VolumeMode"),
 			mapped("requests, which is what claims have", "Resources"),
 			mapped("only a claim of the namespace; others are refused", "DataSource", "DataSourceRef"),
-			drop("classes of volume attributes are not offered", "VolumeAttributesClassName"),
-			refused("volumes are provisioned for the claim", "VolumeName", "Selector")),
+			drop("classes of volume attributes are not offered, which an event says", "VolumeAttributesClassName"),
+			refused("unless it names a volume that an earlier claim of the tenant left, with the reclaim policy Retain", "VolumeName"),
+			refused("volumes are provisioned for the claim", "Selector")),
 		rulesOf[networkingv1.IngressSpec](
 			mapped("only of classes that are offered; also taken from the old annotation", "IngressClassName"),
 			pass(whyNames, "DefaultBackend", "TLS", "Rules")),
@@ -146,8 +147,9 @@ func fieldRules() []typeRules {
 			pass(whySame, "Name", "Selectors", "AllocationMode", "Count", "Tolerations", "Capacity")),
 
 		rulesOf[corev1.PersistentVolumeSpec](
-			pass(whySame, "Capacity", "AccessModes", "VolumeMode", "StorageClassName", "PersistentVolumeReclaimPolicy", "NodeAffinity"),
-			mapped("the tenant's claim", "ClaimRef"),
+			pass(whySame, "Capacity", "AccessModes", "VolumeMode", "StorageClassName", "NodeAffinity"),
+			pass("until the tenant changes it: then the volume of the super cluster follows, but never to Delete where the class says Retain", "PersistentVolumeReclaimPolicy"),
+			mapped("the tenant's claim; of a volume that was retained, who claims it next is up to the tenant", "ClaimRef"),
 			mapped("a CSI volume without what leads to the storage", "PersistentVolumeSource"),
 			drop(whyOperator, "MountOptions", "VolumeAttributesClassName")),
 		rulesOf[storagev1.StorageClass](
