@@ -163,14 +163,16 @@ func (e *Engine) enqueueTouched(k resource.Kind, old, now resource.Object) {
 func (e *Engine) superRef(k resource.Kind, o resource.Object) (names.TenantID, resource.Ref, bool) {
 	annotations := o.GetAnnotations()
 	id := names.TenantID(o.GetLabels()[names.LabelTenant])
-	if id == "" && k.Origin == resource.Super { // not made by us: it belongs to a namespace that was
-		tenant, namespace, ok := e.tenantNamespace(k.Home(o))
+	namespace, ok := annotations[names.AnnotationNamespace]
+	if k.Origin == resource.Super { // not made by us: it belongs to a namespace that was, or outlived one
+		if of, in, current := e.tenantNamespace(k.Home(o)); current {
+			id, namespace, ok = of, in, true
+		}
 		if k.Cluster {
 			namespace = ""
 		}
-		return tenant, resource.Ref{Kind: k.Name, Namespace: namespace, Name: o.GetName()}, ok
+		return id, resource.Ref{Kind: k.Name, Namespace: namespace, Name: o.GetName()}, ok && id != ""
 	}
-	namespace, ok := annotations[names.AnnotationNamespace]
 	if id == "" || !ok {
 		return "", resource.Ref{}, false
 	}

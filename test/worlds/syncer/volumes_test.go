@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
@@ -185,7 +186,7 @@ func TestVolumesWaitForTheFinalizersOfTheirClaims(t *testing.T) {
 
 // The reclaim policy that the tenant gives a volume holds, also when its claim or its namespace is deleted at once.
 func TestVolumesAreRetained(t *testing.T) {
-	r := start(t)
+	r := start(t, func(o *syncer.Options) { o.Patrol = time.Hour }) // events alone do it
 	of := r.tenants[0]
 	r.storageClass(t, of, "retained", corev1.PersistentVolumeReclaimDelete)
 	r.namespace(t, of, "retained")
