@@ -236,6 +236,8 @@ func claimUp(v resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([
 		return nil, nil
 	case p.Super == nil:
 		return reserve(v, p.Tenant)
+	case p.Super.Annotations[names.AnnotationUID] != string(p.Tenant.UID):
+		return nil, nil // a predecessor's, which goes first
 	case p.Tenant.Status.Phase != corev1.ClaimBound || p.Super.Status.Phase != corev1.ClaimBound:
 		return nil, claimIgnored(p)
 	}

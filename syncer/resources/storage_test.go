@@ -101,15 +101,17 @@ func TestPersistentVolumeClaimsLive(t *testing.T) {
 	resizing := func(c *corev1.PersistentVolumeClaim) {
 		c.Status.Conditions = []corev1.PersistentVolumeClaimCondition{{Type: corev1.PersistentVolumeClaimResizing, Status: corev1.ConditionTrue}}
 	}
+	newer := func(c *corev1.PersistentVolumeClaim) { c.UID = "newer" }
 	for name, tc := range map[string]struct {
 		tenant, super *corev1.PersistentVolumeClaim
 		wantTenant    *corev1.PersistentVolumeClaim
 		wantSuper     *corev1.PersistentVolumeClaim
 	}{
-		"InSync":   {claim(bound), superClaim(bound), claim(bound), superClaim(bound)},
-		"Grows":    {claim(bound, grown("2Gi")), superClaim(bound), claim(bound, grown("2Gi")), superClaim(bound, grown("2Gi"))},
-		"Resizing": {claim(bound), superClaim(bound, resizing), claim(bound, resizing), superClaim(bound, resizing)},
-		"Unbound":  {claim(), superClaim(bound), claim(), superClaim(bound)},
+		"InSync":      {claim(bound), superClaim(bound), claim(bound), superClaim(bound)},
+		"Grows":       {claim(bound, grown("2Gi")), superClaim(bound), claim(bound, grown("2Gi")), superClaim(bound, grown("2Gi"))},
+		"Resizing":    {claim(bound), superClaim(bound, resizing), claim(bound, resizing), superClaim(bound, resizing)},
+		"Unbound":     {claim(), superClaim(bound), claim(), superClaim(bound)},
+		"Predecessor": {claim(bound, newer), superClaim(bound, resizing), claim(bound, newer), superClaim(bound, resizing)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := world{super: []resource.Object{tc.super}}

@@ -126,7 +126,7 @@ func TestVolumesLiveAsLongAsTheirTenantSays(t *testing.T) {
 	namespace, another := unique("lives"), unique("lives-again")
 	for _, ns := range []string{namespace, another} {
 		must(t, a.Access, "create", "namespace", ns)
-		cleanup(t, a.Access, "delete", "namespace", ns, "--timeout=2m")
+		cleanup(t, a.Access, "delete", "namespace", ns, "--timeout=2m", "--ignore-not-found")
 	}
 	mustInput(t, a.Access, fmt.Sprintf(writer, "example.com/backup-first", ""), "-n", namespace, "apply", "-f", "-")
 	must(t, a.Access, "-n", namespace, "wait", "pod/user", "--for=condition=Ready", "--timeout=2m")
