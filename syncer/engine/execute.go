@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,8 +100,8 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 			}
 			return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
 		}
-		if op.MetadataPatch != nil {
-			op.Patch, op.MetadataPatch = op.MetadataPatch, nil
+		if op.MetadataPatch != nil && !bytes.Equal(op.Patch, op.MetadataPatch) {
+			op.Patch = op.MetadataPatch
 			if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
 				return err
 			}

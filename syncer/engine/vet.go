@@ -45,8 +45,8 @@ func specVersion(o resource.Object) string {
 	return "version " + o.GetResourceVersion()
 }
 
-// vet takes out of what was decided about a tenant object whatever makes or changes its replica, and says why, when the
-// object has fields that the syncer does not know: left out, they would be lost without anybody noticing. Only API servers
+// vet takes out of what was decided about a tenant object whatever makes or changes its replica, but for labels and
+// annotations, and says why, when the object has fields that the syncer does not know: left out, they would be lost without anybody noticing. Only API servers
 // that are newer than the syncer have such objects.
 func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, tenant, super resource.Object, ops []resource.Op) ([]resource.Op, error) {
 	if !t.Newer() || w.Origin != resource.Tenant || w.SuperOnly || w.Name == kindNamespaces || // of a namespace nothing is copied
@@ -78,8 +78,22 @@ func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *worker, key reso
 	if len(unknown) > maxNamed {
 		unknown = append(slices.Clone(unknown[:maxNamed]), "and others")
 	}
-	return slices.DeleteFunc(ops, shapes), resource.Rejected("Unsupported",
+	return withoutShape(ops), resource.Rejected("Unsupported",
 		"the underlying cluster is of an older version and does not know %s; without it this object would not mean the same: remove it", strings.Join(unknown, ", "))
+}
+
+// withoutShape takes out what makes or changes a replica, except for its labels and annotations.
+func withoutShape(ops []resource.Op) []resource.Op {
+	var out []resource.Op
+	for _, op := range ops {
+		if op.MetadataPatch != nil {
+			op.Patch = op.MetadataPatch
+			out = append(out, op)
+		} else if !shapes(op) {
+			out = append(out, op)
+		}
+	}
+	return out
 }
 
 // shapes says whether an operation makes or changes a replica.

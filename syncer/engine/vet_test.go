@@ -59,3 +59,15 @@ func TestShapes(t *testing.T) {
 		}
 	}
 }
+
+// Labels and annotations are known to every version.
+func TestWithoutShape(t *testing.T) {
+	status := resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Patch: []byte("status")}
+	both := resource.Op{Side: resource.Super, Verb: resource.Patch, Patch: []byte("both"), MetadataPatch: []byte("labels")}
+	spec := resource.Op{Side: resource.Super, Verb: resource.Patch, Patch: []byte("spec")}
+	labels := both
+	labels.Patch = both.MetadataPatch
+	if diff := cmp.Diff([]resource.Op{status, labels}, withoutShape([]resource.Op{status, both, spec})); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}

@@ -135,7 +135,7 @@ func (r *Resource[T]) update(side Side, replica, want T) ([]Op, error) {
 	return []Op{op}, err
 }
 
-// metadataPatch returns the patch of the labels and annotations, nil when they do not change or when nothing else does.
+// metadataPatch returns the patch of the labels and annotations alone, nil when they do not change.
 func metadataPatch[T Object](from, to T) ([]byte, error) {
 	if maps.Equal(from.GetLabels(), to.GetLabels()) && maps.Equal(from.GetAnnotations(), to.GetAnnotations()) {
 		return nil, nil
@@ -146,9 +146,6 @@ func metadataPatch[T Object](from, to T) ([]byte, error) {
 	}
 	part.SetLabels(to.GetLabels())
 	part.SetAnnotations(to.GetAnnotations())
-	if equality.Semantic.DeepEqual(part, to) {
-		return nil, nil
-	}
 	return Diff(from, part, Guarded)
 }
 

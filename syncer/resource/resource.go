@@ -172,8 +172,8 @@ type Op struct {
 	Object Object
 	// Patch is the body of a patch. It carries the UID of Object, so that it can never hit a successor.
 	Patch []byte
-	// MetadataPatch is the part of Patch that concerns labels and annotations, if Patch has another part, too. It is sent when
-	// the super cluster refused the whole.
+	// MetadataPatch is the part of Patch that concerns labels and annotations, nil when there is none. It is sent when the whole
+	// cannot be sent, or was refused.
 	MetadataPatch []byte
 	// Exact, on a Delete, means that it happens to the very version of Object or not at all.
 	Exact bool

@@ -306,6 +306,7 @@ func unknownFieldsAreRefused(t *testing.T, r *running, of tenant) {
 	}
 	patchPod(t, of, ns, "debugged", string(container), "ephemeralcontainers")
 	waitForEvent(t, of, ns, "debugged", "Unsupported")
+	r.followsLabel(t, of, super, ns, "after-an-unknown-field")
 	_, err = r.worlds.Super.Client.CoreV1().Pods(super.Namespace).Patch(t.Context(), super.Name, types.StrategicMergePatchType,
 		[]byte(`{"status":{"podIP":"10.9.2.2","podIPs":[{"$patch":"replace"},{"ip":"10.9.2.2"}]}}`), metav1.PatchOptions{}, "status")
 	if err != nil {
