@@ -68,6 +68,9 @@ func (l layout) apiServer() *appsv1.StatefulSet {
 			keys(kubeletClientSecret, keystore.CertificateKey, keystore.PrivateKeyKey, keystore.AuthorityKey),
 			keys(signingSecret, keystore.SigningKey, keystore.SigningPublicKey),
 		)},
+		// Upstream's binary has the file capability cap_net_bind_service=+ep: without the capability it cannot be executed.
+		capabilities: []corev1.Capability{"NET_BIND_SERVICE"},
+
 		readiness:   get(corev1.URISchemeHTTPS, apiServerPort, ready),
 		liveness:    get(corev1.URISchemeHTTPS, apiServerPort, strings.Replace(ready, "/readyz", "/livez", 1)+"&exclude=etcd"),
 		gracePeriod: 15,

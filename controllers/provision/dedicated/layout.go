@@ -107,6 +107,9 @@ type component struct {
 	claims   []corev1.PersistentVolumeClaim
 	service  string
 
+	// capabilities are those that the component's program needs; all others are dropped.
+	capabilities []corev1.Capability
+
 	readiness, liveness corev1.ProbeHandler
 	gracePeriod         int64
 	template            *tenancyv1alpha1.ComponentTemplate
@@ -171,7 +174,7 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 						SecurityContext: &corev1.SecurityContext{
 							AllowPrivilegeEscalation: new(false),
 							ReadOnlyRootFilesystem:   new(true),
-							Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+							Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: c.capabilities},
 						},
 					}},
 					Volumes: c.volumes,

@@ -113,6 +113,11 @@ func TestPodsAreRestricted(t *testing.T) {
 			if diff := cmp.Diff([]corev1.Capability{"ALL"}, container.SecurityContext.Capabilities.Drop); diff != "" {
 				t.Errorf("dropped capabilities (-want +got):\n%s", diff)
 			}
+			// Upstream's image of no other component has a program with a file capability: see test/supercluster/images/upstream.yaml.
+			added := map[string][]corev1.Capability{names.APIServer: {"NET_BIND_SERVICE"}}[set.Name]
+			if diff := cmp.Diff(added, container.SecurityContext.Capabilities.Add); diff != "" {
+				t.Errorf("added capabilities (-want +got):\n%s", diff)
+			}
 			if container.Resources.Requests.Cpu().IsZero() || container.Resources.Requests.Memory().IsZero() {
 				t.Error("requests nothing")
 			}
