@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -43,6 +44,8 @@ type Tenant struct {
 	VirtualCluster *tenancyv1alpha1.VirtualCluster
 	// Version is the ClusterVersion to run; nil for an External control plane.
 	Version *tenancyv1alpha1.ClusterVersion
+	// Images names the images that the ClusterVersion does not.
+	Images images.Source
 	// ServiceRanges are the ranges that the tenant's API server hands out cluster IPs from: its own, or the super
 	// cluster's when it has none.
 	ServiceRanges iprange.Ranges

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
@@ -27,9 +28,7 @@ import (
 )
 
 const (
-	// defaultCoreDNSImage is the image of CoreDNS when the ClusterVersion names none.
-	defaultCoreDNSImage = "registry.k8s.io/coredns/coredns:v1.14.6"
-	coreDNSName         = "coredns"
+	coreDNSName = "coredns"
 	// reasonCoreDNSRejected is the reason when the tenant does not accept CoreDNS.
 	reasonCoreDNSRejected = "Rejected"
 )
@@ -109,7 +108,7 @@ func wantsCoreDNS(vc *tenancyv1alpha1.VirtualCluster) bool {
 func coreDNSValuesOf(tenant *provision.Tenant) coreDNSValues {
 	values := coreDNSValues{
 		Domain: cmp.Or(tenant.VirtualCluster.Spec.ClusterDomain, "cluster.local"),
-		Image:  defaultCoreDNSImage,
+		Image:  tenant.Images.Image(images.CoreDNS),
 	}
 	if tenant.Version != nil && tenant.Version.Spec.CoreDNS != nil && tenant.Version.Spec.CoreDNS.Image != "" {
 		values.Image = tenant.Version.Spec.CoreDNS.Image

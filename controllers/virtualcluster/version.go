@@ -50,6 +50,7 @@ func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenan
 		}
 	}
 	tenant.Version = version
+	tenant.Images.Version = version.Spec.Version
 	vc.Status.ClusterVersionName = version.Name
 	return fmt.Sprintf("runs ClusterVersion %s", version.Name), nil
 }

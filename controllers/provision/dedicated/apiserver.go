@@ -17,8 +17,7 @@ func (l layout) apiServer() *appsv1.StatefulSet {
 	// These two hooks sleep for a second before they do anything, and nobody has to wait for them.
 	const ready = "/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"
 	return l.statefulSet(component{
-		name:  names.APIServer,
-		image: "registry.k8s.io/kube-apiserver:" + l.version.Version,
+		name: names.APIServer,
 		args: map[string]string{
 			"advertise-address":                  "$(POD_IP)",
 			"secure-port":                        fmt.Sprint(apiServerPort),

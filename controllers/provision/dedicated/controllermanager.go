@@ -14,8 +14,7 @@ import (
 // controllerManager renders the tenant's kube-controller-manager.
 func (l layout) controllerManager() *appsv1.StatefulSet {
 	return l.statefulSet(component{
-		name:  names.ControllerManager,
-		image: "registry.k8s.io/kube-controller-manager:" + l.version.Version,
+		name: names.ControllerManager,
 		args: map[string]string{
 			"kubeconfig":                       kubeconfigDir + "/" + names.KubeconfigKey,
 			"secure-port":                      fmt.Sprint(controllerManagerPort),

@@ -50,6 +50,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		replicas:      cmp.Or(vc.Spec.ControlPlane.Replicas, 1),
 		serviceRanges: tenant.ServiceRanges,
 		version:       tenant.Version.Spec,
+		images:        tenant.Images,
 		scheduled:     vc.Spec.Scheduler.Enabled,
 	}
 	service, err := p.ensureServices(ctx, tenant, &l)

@@ -25,8 +25,7 @@ const (
 func (l layout) etcd() *appsv1.StatefulSet {
 	claim, quota := l.etcdClaim()
 	return l.statefulSet(component{
-		name:  names.Etcd,
-		image: defaultEtcdImage,
+		name: names.Etcd,
 		args: map[string]string{
 			"name":                        "$(POD_NAME)",
 			"data-dir":                    etcdDataDir + "/data",

@@ -1,6 +1,7 @@
 package dedicated
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -33,9 +35,6 @@ const (
 	etcdDataDir   = "/var/lib/etcd"
 )
 
-// defaultEtcdImage belongs to every Kubernetes version that has no image of etcd of its own in its ClusterVersion.
-const defaultEtcdImage = "registry.k8s.io/etcd:3.6.16-0"
-
 // layout is everything that the objects of a control plane are rendered from.
 type layout struct {
 	namespace           string
@@ -44,6 +43,8 @@ type layout struct {
 	replicas            int32
 	serviceRanges       iprange.Ranges
 	version             tenancyv1alpha1.ClusterVersionSpec
+	// images names the images that the ClusterVersion does not.
+	images images.Source
 	// scheduled says that the tenant has a scheduler of its own.
 	scheduled bool
 	// apiServerIP and etcdIP are cluster IPs of the super cluster: the components find each other without DNS.
@@ -97,7 +98,6 @@ func (l layout) meta(name, component string) metav1.ObjectMeta {
 // component is what differs between the components' StatefulSets.
 type component struct {
 	name     string
-	image    string
 	args     map[string]string
 	env      []corev1.EnvVar
 	requests corev1.ResourceList
@@ -121,10 +121,9 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 		return l.raw(c)
 	}
 	requests := corev1.ResourceRequirements{Requests: c.requests}
+	image := l.images.Image(c.name)
 	if c.template != nil {
-		if c.template.Image != "" {
-			c.image = c.template.Image
-		}
+		image = cmp.Or(c.template.Image, image)
 		if c.template.Resources != nil {
 			requests = *c.template.Resources
 		}
@@ -157,7 +156,7 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 					},
 					Containers: []corev1.Container{{
 						Name:            c.name,
-						Image:           c.image,
+						Image:           image,
 						ImagePullPolicy: corev1.PullIfNotPresent,
 						Command:         []string{"/usr/local/bin/" + c.name},
 						Args:            flags(c.args),

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -34,6 +35,7 @@ func newLayout(change ...func(*layout)) layout {
 		replicas:      1,
 		serviceRanges: iprange.MustParse("10.112.4.0/22"),
 		version:       tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
+		images:        images.Source{Version: "v1.36.3"},
 		apiServerIP:   "10.96.1.1",
 		etcdIP:        "10.96.1.2",
 		hashes:        map[string]string{names.Etcd: "e", names.APIServer: "a", names.ControllerManager: "c", names.Scheduler: "s"},

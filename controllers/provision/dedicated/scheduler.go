@@ -46,8 +46,7 @@ func (p *Provisioner) ensureScheduler(ctx context.Context, tenant *provision.Ten
 // scheduler renders the tenant's kube-scheduler.
 func (l layout) scheduler() *appsv1.StatefulSet {
 	return l.statefulSet(component{
-		name:  names.Scheduler,
-		image: "registry.k8s.io/kube-scheduler:" + l.version.Version,
+		name: names.Scheduler,
 		args: map[string]string{
 			"kubeconfig":   kubeconfigDir + "/" + names.KubeconfigKey,
 			"secure-port":  fmt.Sprint(schedulerPort),
