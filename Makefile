@@ -74,7 +74,7 @@ operator-images: packages build $(addprefix $(BIN)/operators/.,programs promethe
 
 # Programs of others. A stamp carries the version, so that a new version is built and the same one is not.
 THIRD_PARTY = kubernetes-$(KUBERNETES_VERSION) etcd containerd-$(CONTAINERD_VERSION) coredns-$(COREDNS_VERSION) \
-	helm-$(HELM_VERSION) local-path-provisioner-$(LOCAL_PATH_VERSION)
+	helm-$(HELM_VERSION) local-path-provisioner-$(LOCAL_PATH_VERSION) kube-log-runner-$(KUBERNETES_VERSION)
 
 .PHONY: third-party
 third-party: $(THIRD_PARTY:%=$(BIN)/.%)
@@ -87,6 +87,11 @@ $(BIN)/.kubernetes-%:
 	@echo "Building Kubernetes $* (some minutes the first time)"
 	@go build -trimpath -o $(BIN)/ -ldflags "$(kubernetes-flags)" \
 		$(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+	@touch $@
+
+# The program /go-runner of upstream's images.
+$(BIN)/.kube-log-runner-%:
+	@go build -trimpath -ldflags "-s -w" -o $(BIN)/ k8s.io/component-base/logs/kube-log-runner
 	@touch $@
 
 # Control planes that are older and newer than the super cluster, each from a module of its own; their minors are folders.

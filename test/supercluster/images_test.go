@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	defaults "github.com/virtualcluster-io/virtualcluster/controllers/images"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/supercluster/images"
 )
 
@@ -64,14 +66,14 @@ func TestImageTagsAreTheVersionsBuilt(t *testing.T) {
 		return match[1]
 	}
 	kubernetes := version("../../go.mod", `k8s\.io/kubernetes (v\S+)`)
-	etcd := version("../etcd/go.mod", `go\.etcd\.io/etcd/server/v3 v(\S+)`)
 	want := []string{
 		"registry.k8s.io/kube-apiserver:" + kubernetes,
 		"registry.k8s.io/kube-controller-manager:" + kubernetes,
 		"registry.k8s.io/kube-scheduler:" + kubernetes,
 		"registry.k8s.io/kubectl:" + kubernetes,
-		"registry.k8s.io/etcd:" + etcd + "-0",
-		"registry.k8s.io/coredns/coredns:" + version("../../hack/versions.mk", `COREDNS_VERSION\s*:= (\S+)`),
+		// What vc-manager asks for, whatever is in it.
+		defaults.Source{Version: kubernetes}.Image(names.Etcd),
+		defaults.Source{Version: kubernetes}.Image(defaults.CoreDNS),
 		"docker.io/rancher/local-path-provisioner:" + version("../../hack/versions.mk", `LOCAL_PATH_VERSION\s*:= (\S+)`),
 	}
 	operators := "../operators/programs/go.mod"

@@ -64,6 +64,8 @@ type File struct {
 	Content string `json:"content,omitempty"`
 	To      string `json:"to"`
 	Mode    int64  `json:"mode,omitempty"`
+	// Capabilities are file capabilities: permitted and effective, as setcap NAME=+ep sets them.
+	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // Image is an image and the name it gets.
@@ -231,6 +233,9 @@ func (b Builder) fill(ctx context.Context, t tree, spec Spec) error {
 			return fmt.Errorf("reading a file of the image: %w", err)
 		}
 		t.file(f.To, cmp.Or(f.Mode, 0o755), content)
+		if err := t.capabilities(f.To, f.Capabilities); err != nil {
+			return err
+		}
 		if filepath.IsAbs(f.From) {
 			if err := t.libraries(ctx, f.From); err != nil {
 				return err

@@ -189,7 +189,7 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 			t.Fatalf("Apply: %v", err)
 		}
 		f.breakImage(etcd)
-		stalled := f.awaitStalled(vc, tenancyv1alpha1.ConditionEtcdReady, "ImagePullFailed", "registry.k8s.io/etcd:3.6.16-0 of etcd-0 cannot be pulled")
+		stalled := f.awaitStalled(vc, tenancyv1alpha1.ConditionEtcdReady, "ImagePullFailed", "registry.k8s.io/etcd:3.6.8-0 of etcd-0 cannot be pulled")
 		if !apimeta.IsStatusConditionTrue(stalled.Status.Conditions, tenancyv1alpha1.ConditionSyncing) {
 			t.Errorf("the condition of the syncer is gone: %s", describe(stalled))
 		}
