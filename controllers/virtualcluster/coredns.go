@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 	"text/template"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -29,11 +30,12 @@ import (
 
 const (
 	coreDNSName = "coredns"
+	corefileKey = "Corefile"
 	// reasonCoreDNSRejected is the reason when the tenant does not accept CoreDNS.
 	reasonCoreDNSRejected = "Rejected"
 )
 
-// coreDNSManifests are upstream's, except that CoreDNS listens on a port that needs no privilege.
+// coreDNSManifests are kubeadm's, apart from what TestCoreDNSIsThatOfKubeadm lists.
 //
 //go:embed coredns.yaml
 var coreDNSManifests string
@@ -84,15 +86,31 @@ func (r *Reconciler) installCoreDNS(ctx context.Context, tenant *provision.Tenan
 	return done, nil
 }
 
-// writeCoreDNS applies one object. The configuration belongs to the tenant once it is there.
+// writeCoreDNS applies one object. The configuration belongs to the tenant once it is there, except for the port.
 func writeCoreDNS(ctx context.Context, c client.Client, object *unstructured.Unstructured) error {
 	if object.GetKind() == "ConfigMap" {
-		err := c.Get(ctx, client.ObjectKeyFromObject(object), &corev1.ConfigMap{})
+		current := &corev1.ConfigMap{}
+		err := c.Get(ctx, client.ObjectKeyFromObject(object), current)
+		if err == nil {
+			return moveCoreDNS(ctx, c, current)
+		}
 		if !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
 	return c.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner(names.Manager), client.ForceOwnership)
+}
+
+// moveCoreDNS changes the port of a configuration that an earlier version wrote, which listened on port 1053: the Service
+// and the pods now use port 53.
+func moveCoreDNS(ctx context.Context, c client.Client, config *corev1.ConfigMap) error {
+	corefile := strings.ReplaceAll(config.Data[corefileKey], ".:1053 {", ".:53 {")
+	if corefile == config.Data[corefileKey] {
+		return nil
+	}
+	base := config.DeepCopy()
+	config.Data[corefileKey] = corefile
+	return c.Patch(ctx, config, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager))
 }
 
 // wantsCoreDNS says whether CoreDNS is to be installed: by default only into control planes that we made.

@@ -81,6 +81,12 @@ func TestExternalControlPlane(t *testing.T) {
 	})
 
 	t.Run("CoreDNSCanBeAskedFor", func(t *testing.T) {
+		// As an earlier version left it, with something of the tenant's own.
+		configs := w.Tenants[0].Client.CoreV1().ConfigMaps(metav1.NamespaceSystem)
+		old := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "coredns"}, Data: map[string]string{"Corefile": ".:1053 {\n    errors\n    log\n}\n"}}
+		if _, err := configs.Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
+			t.Fatalf("Create: %v", err)
+		}
 		base := vc.DeepCopy()
 		vc.Spec.CoreDNS.Enabled = new(true)
 		if err := f.Patch(t.Context(), vc, client.MergeFrom(base)); err != nil {
@@ -93,6 +99,13 @@ func TestExternalControlPlane(t *testing.T) {
 		}
 		if want := iprange.DNS(w.Tenants[0].ServiceRanges.Primary()).String(); service.Spec.ClusterIP != want {
 			t.Errorf("kube-dns has %s, want %s", service.Spec.ClusterIP, want)
+		}
+		config, err := configs.Get(t.Context(), "coredns", metav1.GetOptions{})
+		if err != nil {
+			t.Fatalf("Get: %v", err)
+		}
+		if want := ".:53 {\n    errors\n    log\n}\n"; config.Data["Corefile"] != want {
+			t.Errorf("the configuration is %q, want %q", config.Data["Corefile"], want)
 		}
 	})
 
