@@ -124,7 +124,11 @@ func kubeadmCoreDNS(t *testing.T) []unstructured.Unstructured {
 		if !ok || !strings.HasPrefix(spec.Names[0].Name, "CoreDNS") {
 			return true
 		}
-		text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value) //nolint:forcetypeassert // A panic tells as much.
+		literal, ok := spec.Values[0].(*ast.BasicLit)
+		if !ok {
+			t.Fatalf("%s is not a literal", spec.Names[0].Name)
+		}
+		text, err := strconv.Unquote(literal.Value)
 		if err != nil {
 			t.Fatal(err)
 		}

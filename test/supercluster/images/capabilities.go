@@ -14,15 +14,15 @@ const (
 	capabilityEffective = 0x000001
 )
 
-// capabilityBits are the capabilities that files of upstream images have.
-var capabilityBits = map[string]uint{"cap_net_bind_service": 10}
+// capabilityBits returns the numbers of the capabilities that files of upstream images have.
+func capabilityBits() map[string]uint { return map[string]uint{"cap_net_bind_service": 10} }
 
 // fileCapabilities returns the value of the attribute: a word with revision and flag, and the permitted and inheritable
 // sets, first their low halves and then their high ones.
 func fileCapabilities(names []string) ([]byte, error) {
 	var permitted uint64
 	for _, name := range names {
-		bit, ok := capabilityBits[name]
+		bit, ok := capabilityBits()[name]
 		if !ok {
 			return nil, fmt.Errorf("capability %s is not known", name)
 		}

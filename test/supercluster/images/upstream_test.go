@@ -160,7 +160,7 @@ func capabilitiesOf(t *testing.T, header *tar.Header) []string {
 	if !ok {
 		return nil
 	}
-	for name := range capabilityBits {
+	for name := range capabilityBits() {
 		only, err := fileCapabilities([]string{name})
 		if err != nil {
 			t.Fatal(err)
