@@ -31,6 +31,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/nodecert"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision/dedicated"
@@ -52,6 +53,8 @@ type Options struct {
 	// separated by a comma, for IPv4 and IPv6. When empty, tenants share the super cluster's range.
 	ServiceCIDRPool string
 	ServiceCIDRSize string
+	// Images are the defaults of what ClusterVersions say about images.
+	Images images.Defaults
 	// LeaderElect makes it do nothing until no other vc-manager does.
 	LeaderElect bool
 	// MetricsAddress and ProbeAddress are where metrics and health are served; "0" turns them off.
@@ -79,6 +82,9 @@ func Run(ctx context.Context, config *rest.Config, o Options, logger logr.Logger
 
 // serve starts the manager and returns when it ends.
 func serve(ctx context.Context, config *rest.Config, o Options, logger logr.Logger) error {
+	if err := images.CheckRegistry(o.Images.Registry); err != nil {
+		return fmt.Errorf("reading the registry of images: %w", err)
+	}
 	pool, err := servicecidr.ParsePool(o.ServiceCIDRPool, o.ServiceCIDRSize)
 	if err != nil {
 		return err
@@ -132,11 +138,13 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 			},
 			tenancyv1alpha1.External: &external.Provisioner{Live: mgr.GetAPIReader()},
 		},
-		Trust:   authorities,
-		CIDRs:   cidrs,
-		Events:  mgr.GetEventRecorder(names.Manager),
-		Metrics: counters,
-		Clock:   clock.RealClock{},
+		Trust:     authorities,
+		CIDRs:     cidrs,
+		Images:    o.Images,
+		Namespace: o.Namespace,
+		Events:    mgr.GetEventRecorder(names.Manager),
+		Metrics:   counters,
+		Clock:     clock.RealClock{},
 	}
 	if err := reconciler.Setup(mgr, references, o.Workers); err != nil {
 		return fmt.Errorf("adding the VirtualCluster controller: %w", err)

@@ -37,6 +37,20 @@ type ClusterVersionSpec struct {
 	// +kubebuilder:validation:Pattern=`^v[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$`
 	// +optional
 	Version string `json:"version,omitempty"`
+	// ImageRegistry takes the place of registry.k8s.io in the images that this ClusterVersion does not name, for instance
+	// registry.example.com:5000/k8s. When empty, that of vc-manager.
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*)?$')",message="write host[:port][/path], without a scheme such as https:// and without a slash at the end"
+	// +optional
+	ImageRegistry string `json:"imageRegistry,omitempty"`
+	// ImagePullSecrets names Secrets in the namespace of vc-manager with credentials for the images of control planes. They
+	// are copied into the root namespaces. When empty, those of vc-manager.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.name != '')",message="each entry needs the name of a Secret"
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
 	// ETCD is the tenant's own etcd.
 	// +optional
 	ETCD *ComponentTemplate `json:"etcd,omitempty"`
@@ -59,6 +73,15 @@ type ImageTemplate struct {
 	// Image reference. When empty, the upstream image that belongs to the Kubernetes version.
 	// +optional
 	Image string `json:"image,omitempty"`
+	// ImagePullSecrets names Secrets in the namespace of vc-manager with credentials for the image. They are copied into the
+	// namespace kube-system of tenants, who can read them: let them be good for pulling this image only. When empty, those
+	// of vc-manager.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(s, s.name != '')",message="each entry needs the name of a Secret"
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
 }
 
 // ComponentTemplate describes one component of the control plane.

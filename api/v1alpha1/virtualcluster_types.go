@@ -328,6 +328,9 @@ const (
 	ConditionNamespaceReady = "NamespaceReady"
 	// ConditionVersionResolved says whether the ClusterVersion was found and is valid.
 	ConditionVersionResolved = "VersionResolved"
+	// ConditionPullSecretsReady says whether the root namespace has the credentials for the images of the control plane. It
+	// is there only when there are to be some.
+	ConditionPullSecretsReady = "PullSecretsReady"
 	// ConditionServiceCIDRAllocated says whether the tenant has a range for its cluster IPs.
 	ConditionServiceCIDRAllocated = "ServiceCIDRAllocated"
 	// ConditionPKIReady says whether all certificates exist and are fresh.

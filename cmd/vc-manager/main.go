@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"go.uber.org/zap/zapcore"
@@ -22,6 +23,9 @@ func main() {
 	flag.StringVar(&o.Namespace, "namespace", "vc-system", "Namespace of vc-manager, where it keeps its authorities and its lease.")
 	flag.StringVar(&o.ServiceCIDRPool, "service-cidr-pool", "10.112.0.0/14", "Range that tenants' service ranges are taken from, or one of IPv4 and one of IPv6, separated by a comma. When empty, tenants share the super cluster's range.")
 	flag.StringVar(&o.ServiceCIDRSize, "service-cidr-size", "22", "Prefix length of a tenant's service range; as many as the pool has ranges, separated by a comma.")
+	flag.StringVar(&o.Images.Registry, "image-registry", "", "Registry, with an optional path, that takes the place of registry.k8s.io in images that a ClusterVersion does not name.")
+	flag.Func("image-pull-secrets", "Secrets in the namespace of vc-manager with credentials for images of control planes, separated by commas; for ClusterVersions that name none.", list(&o.Images.PullSecrets))
+	flag.Func("coredns-image-pull-secrets", "The same for the image of CoreDNS in tenants. Tenants can read these credentials.", list(&o.Images.CoreDNSPullSecrets))
 	flag.BoolVar(&o.LeaderElect, "leader-elect", true, "Do nothing until no other vc-manager does.")
 	flag.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
 	flag.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
@@ -34,6 +38,14 @@ func main() {
 	if err := run(o, logging); err != nil {
 		fmt.Fprintln(os.Stderr, "vc-manager:", err)
 		os.Exit(1)
+	}
+}
+
+// list returns the parser of a flag that is a list.
+func list(into *[]string) func(string) error {
+	return func(value string) error {
+		*into = strings.FieldsFunc(value, func(r rune) bool { return r == ',' })
+		return nil
 	}
 }
 

@@ -26,19 +26,22 @@ type pair struct {
 	etcd, coreDNS string
 }
 
-// pairs has an entry for each minor version of Kubernetes 1: the constants DefaultEtcdVersion and CoreDNSVersion in
-// cmd/kubeadm/app/constants of the newest patch release that our modules name.
-var pairs = map[uint]pair{
-	34: {etcd: "3.6.5-0", coreDNS: "v1.12.1"},
-	35: {etcd: "3.6.6-0", coreDNS: "v1.13.1"},
-	36: {etcd: "3.6.8-0", coreDNS: "v1.14.2"},
-	37: {etcd: "3.7.0-0", coreDNS: "v1.14.6"},
+// table has an entry for each minor version of Kubernetes 1: the constants DefaultEtcdVersion and CoreDNSVersion in
+// cmd/kubeadm/app/constants of the patch release that our modules name.
+func table() map[uint]pair {
+	return map[uint]pair{
+		34: {etcd: "3.6.5-0", coreDNS: "v1.12.1"},
+		35: {etcd: "3.6.6-0", coreDNS: "v1.13.1"},
+		36: {etcd: "3.6.8-0", coreDNS: "v1.14.2"},
+		37: {etcd: "3.7.0-0", coreDNS: "v1.14.6"},
+	}
 }
 
 // pairOf returns the pair of a version of Kubernetes. Versions older than the table get its oldest entry: tenants have run
 // etcd 3.6 with them, and etcd 3.5 does not read the data of 3.6. Versions newer than the table, and those that cannot be
 // read, get its newest entry.
 func pairOf(kubernetes string) pair {
+	pairs := table()
 	minors := slices.Sorted(maps.Keys(pairs))
 	oldest, newest := minors[0], minors[len(minors)-1]
 	v, err := version.ParseGeneric(kubernetes)
@@ -72,15 +75,13 @@ func (s Source) Image(component string) string {
 	}
 }
 
-// registryPattern is a host with an optional port and path, as in the name of an image. The CustomResourceDefinition of
-// ClusterVersion and the schema of the chart's values have it too.
-const registryPattern = `^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`
-
-var registry = regexp.MustCompile(registryPattern)
+// registryPattern is a host with an optional port and path, as in the name of an image, or empty. The
+// CustomResourceDefinition of ClusterVersion and the schema of the chart's values have it too.
+const registryPattern = `^([a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*)?$`
 
 // CheckRegistry returns an error when a registry cannot be the beginning of an image's name. Empty is no registry.
 func CheckRegistry(name string) error {
-	if name == "" || registry.MatchString(name) {
+	if regexp.MustCompile(registryPattern).MatchString(name) {
 		return nil
 	}
 	return fmt.Errorf("%q is not a registry: write host[:port][/path], without a scheme such as https:// and without a slash at the end", name)

@@ -2,6 +2,7 @@ package images
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,13 +63,26 @@ func TestPairsAreThoseOfKubeadm(t *testing.T) {
 		minor := version.MustParseGeneric(kubernetes).Minor()
 		compared[minor] = true
 		want := pair{etcd: constant("DefaultEtcdVersion"), coreDNS: constant("CoreDNSVersion")}
-		if got := pairs[minor]; got != want {
+		if got := table()[minor]; got != want {
 			t.Errorf("the entry of minor %d is %+v; kubeadm %s has %+v", minor, got, kubernetes, want)
 		}
 	}
-	for minor := range pairs {
+	for minor := range table() {
 		if !compared[minor] {
 			t.Errorf("no module is of minor %d: its entry cannot be checked", minor)
+		}
+	}
+}
+
+func TestPairsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for minor, p := range table() {
+		row := regexp.MustCompile(fmt.Sprintf("(?m)^\\| 1\\.%d[^|]*\\| `%s` \\| `%s` \\|$", minor, regexp.QuoteMeta(p.etcd), regexp.QuoteMeta(p.coreDNS)))
+		if !row.Match(page) {
+			t.Errorf("docs/install.md has no row for minor %d with %s and %s", minor, p.etcd, p.coreDNS)
 		}
 	}
 }
@@ -85,6 +99,19 @@ func kubernetesOf(t *testing.T, module string) (kubernetes, dir string) {
 		t.Fatal(err)
 	}
 	return download.Version, download.Dir
+}
+
+// TestEverybodyChecksRegistriesAlike compares with what the super cluster and Helm check.
+func TestEverybodyChecksRegistriesAlike(t *testing.T) {
+	for _, file := range []string{"../../api/v1alpha1/clusterversion_types.go", "../../charts/virtualcluster/values.schema.json"} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(content), registryPattern) {
+			t.Errorf("%s does not contain %s", file, registryPattern)
+		}
+	}
 }
 
 func TestCheckRegistry(t *testing.T) {

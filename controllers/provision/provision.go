@@ -46,6 +46,9 @@ type Tenant struct {
 	Version *tenancyv1alpha1.ClusterVersion
 	// Images names the images that the ClusterVersion does not.
 	Images images.Source
+	// PullSecret names the Secret in the root namespace with credentials for the images of the control plane. It is empty
+	// when there are to be none.
+	PullSecret string
 	// ServiceRanges are the ranges that the tenant's API server hands out cluster IPs from: its own, or the super
 	// cluster's when it has none.
 	ServiceRanges iprange.Ranges

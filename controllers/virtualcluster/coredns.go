@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -43,6 +44,8 @@ var coreDNSManifests string
 // coreDNSValues is what differs between tenants.
 type coreDNSValues struct {
 	Domain, Image, Address string
+	// PullSecret names a Secret with credentials for the image, if there is one.
+	PullSecret string
 }
 
 // installCoreDNS puts stock CoreDNS into the tenant's kube-system namespace. It is applied again when what is wanted
@@ -51,7 +54,11 @@ func (r *Reconciler) installCoreDNS(ctx context.Context, tenant *provision.Tenan
 	if !wantsCoreDNS(tenant.VirtualCluster) {
 		return "is not asked for", nil
 	}
-	objects, digest, err := renderCoreDNS(coreDNSValuesOf(tenant))
+	values := coreDNSValuesOf(tenant)
+	if len(r.coreDNSPullSecrets(tenant)) > 0 {
+		values.PullSecret = coreDNSPullSecretName
+	}
+	objects, digest, err := renderCoreDNS(values)
 	if err != nil {
 		return "", err
 	}
@@ -62,28 +69,45 @@ func (r *Reconciler) installCoreDNS(ctx context.Context, tenant *provision.Tenan
 		return "", err
 	}
 
+	pullErr := r.ensureCoreDNSPullSecret(ctx, tenant, c)
+	if pullErr != nil && !errors.As(pullErr, new(*progress.Stall)) {
+		return "", pullErr
+	}
 	const done = "CoreDNS is installed in the namespace kube-system of the tenant"
 	current := &appsv1.Deployment{}
 	err = c.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: coreDNSName}, current)
 	if err == nil && current.Annotations[names.AnnotationDigest] == digest {
-		return done, nil
+		return done, pullErr
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return "", unreachable(tenant, err)
 	}
-	for _, object := range objects {
-		err := writeCoreDNS(ctx, c, object)
-		if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
-			return "", &progress.Stall{
-				Reason:  reasonCoreDNSRejected,
-				Message: fmt.Sprintf("the tenant does not accept %s %s of CoreDNS: %v", object.GetKind(), object.GetName(), err),
-			}
-		}
-		if err != nil {
-			return "", unreachable(tenant, err)
+	if values.PullSecret == "" {
+		if err := removeCoreDNSPullSecret(ctx, tenant, c); err != nil {
+			return "", err
 		}
 	}
-	return done, nil
+	for _, object := range objects {
+		if err := writeToTenant(ctx, tenant, c, object); err != nil {
+			return "", err
+		}
+	}
+	return done, pullErr
+}
+
+// writeToTenant writes one object of CoreDNS.
+func writeToTenant(ctx context.Context, tenant *provision.Tenant, c client.Client, object *unstructured.Unstructured) error {
+	err := writeCoreDNS(ctx, c, object)
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
+		return &progress.Stall{
+			Reason:  reasonCoreDNSRejected,
+			Message: fmt.Sprintf("the tenant does not accept %s %s of CoreDNS: %v", object.GetKind(), object.GetName(), err),
+		}
+	}
+	if err != nil {
+		return unreachable(tenant, err)
+	}
+	return nil
 }
 
 // writeCoreDNS applies one object. The configuration belongs to the tenant once it is there, except for the port.

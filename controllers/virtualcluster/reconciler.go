@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
@@ -45,6 +46,10 @@ type Reconciler struct {
 	Trust *trust.Authorities
 	// CIDRs gives tenants their service ranges.
 	CIDRs *servicecidr.Allocator
+	// Images are the defaults of what ClusterVersions say about images.
+	Images images.Defaults
+	// Namespace of vc-manager, where the Secrets are that pull images.
+	Namespace string
 	// Events records what happened.
 	Events events.EventRecorder
 	// Metrics counts it.
@@ -66,6 +71,7 @@ func (r *Reconciler) steps() []step {
 	return []step{
 		{condition: tenancyv1alpha1.ConditionNamespaceReady, run: r.ensureNamespace},
 		{condition: tenancyv1alpha1.ConditionVersionResolved, run: r.resolveVersion},
+		{run: r.ensurePullSecret, enough: always},
 		{condition: tenancyv1alpha1.ConditionServiceCIDRAllocated, run: r.allocateServiceCIDR, enough: hasRange},
 		{run: r.provision},
 		{condition: tenancyv1alpha1.ConditionIdentityVerified, run: r.verifyIdentity},
@@ -144,6 +150,9 @@ func (r *Reconciler) run(ctx context.Context, tenant *provision.Tenant) error {
 	}
 	return errors.Join(waiting...)
 }
+
+// always is for steps whose outcome the later ones do not need.
+func always(*provision.Tenant) bool { return true }
 
 // provision calls the provisioner for the type of control plane.
 func (r *Reconciler) provision(ctx context.Context, tenant *provision.Tenant) (string, error) {

@@ -116,8 +116,11 @@ func (r *Reconciler) nodeChanged(ctx context.Context, _ client.Object) []reconci
 	})
 }
 
-// referredTo returns the VirtualClusters whose kubeconfig is in a Secret.
+// referredTo returns the VirtualClusters whose kubeconfig is in a Secret; all, when it may have credentials for images.
 func (r *Reconciler) referredTo(ctx context.Context, secret *metav1.PartialObjectMetadata) []reconcile.Request {
+	if r.pullsImages(ctx, secret) {
+		return r.matching(ctx, func(*tenancyv1alpha1.VirtualCluster) bool { return true })
+	}
 	return r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
 		external := vc.Spec.ControlPlane.External
 		return external != nil && vc.Namespace == secret.Namespace && external.KubeconfigSecret.Name == secret.Name

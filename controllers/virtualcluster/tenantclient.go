@@ -16,7 +16,7 @@ func tenantScheme() *runtime.Scheme { return clientgoscheme.Scheme }
 // tenantMapper knows their resources, which saves asking every tenant.
 func tenantMapper() apimeta.RESTMapper {
 	mapper := apimeta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, appsv1.SchemeGroupVersion, rbacv1.SchemeGroupVersion})
-	for _, kind := range []string{"ServiceAccount", "ConfigMap", "Service"} {
+	for _, kind := range []string{"ServiceAccount", "ConfigMap", "Secret", "Service"} {
 		mapper.Add(corev1.SchemeGroupVersion.WithKind(kind), apimeta.RESTScopeNamespace)
 	}
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), apimeta.RESTScopeRoot)

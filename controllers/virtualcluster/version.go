@@ -25,6 +25,7 @@ const (
 // another becomes the default: a running control plane is not upgraded by that.
 func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenant) (string, error) {
 	vc := tenant.VirtualCluster
+	tenant.Images.Registry = r.Images.Registry
 	if controlPlaneType(vc) == tenancyv1alpha1.External {
 		return "an External control plane has its own version", nil
 	}
@@ -51,6 +52,7 @@ func (r *Reconciler) resolveVersion(ctx context.Context, tenant *provision.Tenan
 	}
 	tenant.Version = version
 	tenant.Images.Version = version.Spec.Version
+	tenant.Images.Registry = cmp.Or(version.Spec.ImageRegistry, r.Images.Registry)
 	vc.Status.ClusterVersionName = version.Name
 	return fmt.Sprintf("runs ClusterVersion %s", version.Name), nil
 }

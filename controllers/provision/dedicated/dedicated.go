@@ -51,6 +51,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		serviceRanges: tenant.ServiceRanges,
 		version:       tenant.Version.Spec,
 		images:        tenant.Images,
+		pullSecret:    tenant.PullSecret,
 		scheduled:     vc.Spec.Scheduler.Enabled,
 	}
 	service, err := p.ensureServices(ctx, tenant, &l)

@@ -45,6 +45,8 @@ type layout struct {
 	version             tenancyv1alpha1.ClusterVersionSpec
 	// images names the images that the ClusterVersion does not.
 	images images.Source
+	// pullSecret names the Secret with credentials for the images, if there is one.
+	pullSecret string
 	// scheduled says that the tenant has a scheduler of its own.
 	scheduled bool
 	// apiServerIP and etcdIP are cluster IPs of the super cluster: the components find each other without DNS.
@@ -146,6 +148,7 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 					EnableServiceLinks:            new(false),
 					TerminationGracePeriodSeconds: &c.gracePeriod,
 					Affinity:                      l.affinity(c.name),
+					ImagePullSecrets:              l.imagePullSecrets(),
 					SecurityContext: &corev1.PodSecurityContext{
 						RunAsNonRoot:        new(true),
 						RunAsUser:           new(int64(names.Nonroot)),
@@ -205,6 +208,14 @@ func (l layout) raw(c component) *appsv1.StatefulSet {
 // podAnnotations lead back to the VirtualCluster and roll the pods when what they do not reload changes.
 func (l layout) podAnnotations(component string) map[string]string {
 	return overlay(l.annotations, map[string]string{names.AnnotationConfigHash: l.hashes[component]})
+}
+
+// imagePullSecrets names the Secret with credentials for the images.
+func (l layout) imagePullSecrets() []corev1.LocalObjectReference {
+	if l.pullSecret == "" {
+		return nil
+	}
+	return []corev1.LocalObjectReference{{Name: l.pullSecret}}
 }
 
 // affinity spreads the replicas of a component over nodes.

@@ -207,6 +207,26 @@ func TestClusterVersionOverrides(t *testing.T) {
 	}
 }
 
+func TestPrivateRegistry(t *testing.T) {
+	l := newLayout(func(l *layout) {
+		l.images.Registry, l.pullSecret = "registry.example.com/k8s", "image-pull"
+		l.version.Scheduler = &tenancyv1alpha1.ComponentTemplate{Image: "example.org/scheduler:x"}
+	})
+	want := map[string]string{
+		names.Etcd: "registry.example.com/k8s/etcd:3.6.8-0", names.APIServer: "registry.example.com/k8s/kube-apiserver:v1.36.3",
+		names.ControllerManager: "registry.example.com/k8s/kube-controller-manager:v1.36.3", names.Scheduler: "example.org/scheduler:x",
+	}
+	for _, set := range workloads(l) {
+		pod := set.Spec.Template.Spec
+		if got := pod.Containers[0].Image; got != want[set.Name] {
+			t.Errorf("the image of %s is %s, want %s", set.Name, got, want[set.Name])
+		}
+		if diff := cmp.Diff([]corev1.LocalObjectReference{{Name: "image-pull"}}, pod.ImagePullSecrets); diff != "" {
+			t.Errorf("Secrets of %s that pull images (-want +got):\n%s", set.Name, diff)
+		}
+	}
+}
+
 func TestRawStatefulSetIsUsedAsWritten(t *testing.T) {
 	raw := &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "apiserver", Labels: map[string]string{"app": "apiserver"}},
