@@ -118,7 +118,8 @@ func TestLint(t *testing.T) {
 }
 
 func TestValuesAreChecked(t *testing.T) {
-	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `manager.serviceCIDR.size="22,"`, `clusterVersion.version="1.36"`} {
+	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `manager.serviceCIDR.size="22,"`, `clusterVersion.version="1.36"`,
+		`controlPlanes.imageRegistry="https://registry.example.com"`, `controlPlanes.imageRegistry="registry.example.com/"`, `controlPlanes.pullSecrets=["registry"]`, `controlPlanes.coreDNSPullSecrets=[{}]`} {
 		if _, err := helm(t, "template", "release", "virtualcluster", "--kube-version", "v1.36.3", "--set-json", value); err == nil {
 			t.Errorf("%s was accepted", value)
 		}
@@ -395,6 +396,25 @@ func TestServiceRanges(t *testing.T) {
 		if !slices.Contains(args, size) {
 			t.Errorf("with %v: the arguments are %v, want %s", values, args, size)
 		}
+	}
+}
+
+func TestImagesOfControlPlanes(t *testing.T) {
+	for name, tc := range map[string]struct{ values, want []string }{
+		"Default": {nil, []string{"--image-registry=", "--image-pull-secrets=", "--coredns-image-pull-secrets="}},
+		"Chosen": {
+			[]string{`controlPlanes={"imageRegistry":"registry.example.com:5000/k8s","pullSecrets":[{"name":"a"},{"name":"b"}],"coreDNSPullSecrets":[{"name":"c"}]}`},
+			[]string{"--image-registry=registry.example.com:5000/k8s", "--image-pull-secrets=a,b", "--coredns-image-pull-secrets=c"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := pods(t, render(t, tc.values...))["vc-manager"].Spec.Containers[0].Args
+			for _, want := range tc.want {
+				if !slices.Contains(args, want) {
+					t.Errorf("the arguments are %v, want %s", args, want)
+				}
+			}
+		})
 	}
 }
 

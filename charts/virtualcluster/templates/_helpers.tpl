@@ -24,6 +24,13 @@ image: {{ include "virtualcluster.ref" . | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 {{- end }}
 
+{{/* Names in a list of references, separated by commas. */}}
+{{- define "virtualcluster.names" -}}
+{{- $names := list }}
+{{- range . }}{{ $names = append $names .name }}{{ end }}
+{{- join "," $names }}
+{{- end }}
+
 {{/* Arguments that every component has. */}}
 {{- define "virtualcluster.logging" -}}
 - --zap-log-level={{ .Values.logging.level }}
