@@ -5,7 +5,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -38,6 +43,35 @@ func TestRenderCoreDNS(t *testing.T) {
 	corefile, _, _ := unstructured.NestedString(byKind["ConfigMap"].Object, "data", "Corefile")
 	if !strings.Contains(corefile, "kubernetes corp.example in-addr.arpa") {
 		t.Errorf("the Corefile does not serve the tenant's domain:\n%s", corefile)
+	}
+}
+
+// A tenant's Pod Security level may be restricted.
+func TestCoreDNSIsRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, _, err := renderCoreDNS(coreDNSValues{Domain: "cluster.local", Image: "x", PullSecret: coreDNSPullSecretName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployment := &appsv1.Deployment{}
+	text, err := yaml.Marshal(objects[len(objects)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.UnmarshalStrict(text, deployment); err != nil {
+		t.Fatal(err)
+	}
+	restricted := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+	for _, result := range evaluator.EvaluatePod(restricted, &deployment.Spec.Template.ObjectMeta, &deployment.Spec.Template.Spec) {
+		if !result.Allowed {
+			t.Errorf("refused: %s %s", result.ForbiddenReason, result.ForbiddenDetail)
+		}
+	}
+	if diff := cmp.Diff([]corev1.LocalObjectReference{{Name: coreDNSPullSecretName}}, deployment.Spec.Template.Spec.ImagePullSecrets); diff != "" {
+		t.Errorf("Secrets that pull images (-want +got):\n%s", diff)
 	}
 }
 

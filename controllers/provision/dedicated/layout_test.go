@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -97,8 +99,18 @@ func TestRendering(t *testing.T) {
 }
 
 func TestPodsAreRestricted(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, set := range workloads(newLayout()) {
 		t.Run(set.Name, func(t *testing.T) {
+			restricted := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
+			for _, result := range evaluator.EvaluatePod(restricted, &set.Spec.Template.ObjectMeta, &set.Spec.Template.Spec) {
+				if !result.Allowed {
+					t.Errorf("the Pod Security level restricted refuses it: %s %s", result.ForbiddenReason, result.ForbiddenDetail)
+				}
+			}
 			pod, container := set.Spec.Template.Spec, set.Spec.Template.Spec.Containers[0]
 			if !*pod.SecurityContext.RunAsNonRoot || *pod.SecurityContext.RunAsUser == 0 {
 				t.Error("runs as root")
