@@ -72,7 +72,8 @@ type VirtualClusterSpec struct {
 	TransparentMetaPrefixes []string `json:"transparentMetaPrefixes,omitempty"`
 
 	// OpaqueMetaPrefixes lists prefixes of label and annotation keys that are never copied from tenant objects and are
-	// left alone on super objects.
+	// left alone on super objects. Such labels of pods, and selectors over pods that name them, have a replacement in the
+	// super cluster that does not show them, so that selectors keep their meaning.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=set
 	// +optional

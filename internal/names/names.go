@@ -29,6 +29,9 @@ const (
 	// LabelAggregateToSyncer, on a ClusterRole with the value "true", gives the syncer the rights in it, which it needs for
 	// the custom resources that SyncPolicies offer.
 	LabelAggregateToSyncer = "rbac." + Prefix + "aggregate-to-syncer"
+	// OpaquePrefix begins the keys of labels that, on the pods of the super cluster, stand for labels of the tenant's whose
+	// keys do not go down, see OpaqueKey.
+	OpaquePrefix = "opaque." + Prefix
 	// LabelComponent, on control plane objects: etcd, kube-apiserver, kube-controller-manager or
 	// kube-scheduler.
 	LabelComponent = Prefix + "component"
@@ -225,6 +228,17 @@ func Hash(parts ...string) string {
 // Reserved says whether a label or annotation key belongs to VirtualCluster.
 func Reserved(key string) bool {
 	return strings.HasPrefix(key, Prefix)
+}
+
+// OpaqueKey returns the key that stands, on the pods of the super cluster, for the key of a label that does not go down.
+// It says nothing about that key, and is another one for every tenant.
+func OpaqueKey(tenant TenantID, key string) string {
+	return OpaquePrefix + Hash("label", string(tenant), key)
+}
+
+// OpaqueValue returns the value that stands for the value of such a label.
+func OpaqueValue(tenant TenantID, key, value string) string {
+	return Hash("value", string(tenant), key, value)
 }
 
 // SuperConfigMap returns the name, in the super namespace, of a tenant's ConfigMap.

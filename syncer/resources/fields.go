@@ -60,11 +60,12 @@ func refused(why string, fields ...string) fieldRule { return fieldRule{pods.Ref
 
 // Reasons that many fields share.
 const (
-	whySame     = "means the same on both sides"
-	whyNames    = "objects of the namespace have the same names in the super namespace"
-	whyOperator = "is the operator's business"
-	whyNested   = "each field in it is decided by itself"
-	whyOffered  = "only of classes that are offered"
+	whySame      = "means the same on both sides"
+	whyNames     = "objects of the namespace have the same names in the super namespace"
+	whyPodLabels = "pods have the same labels on both sides; keys that do not go down have the same replacement on pods and in selectors"
+	whyOperator  = "is the operator's business"
+	whyNested    = "each field in it is decided by itself"
+	whyOffered   = "only of classes that are offered"
 )
 
 // meta are the decisions about what is around the fields of a kind.
@@ -86,7 +87,8 @@ func fieldRules() []typeRules {
 			drop("the tenant's admission has written them into pods", "ImagePullSecrets"),
 			drop("accounts have no tokens in the super cluster", "Secrets")),
 		rulesOf[corev1.ServiceSpec](
-			pass(whySame, "Type", "Selector", "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
+			mapped(whyPodLabels, "Selector"),
+			pass(whySame, "Type", "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
 				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),
 			mapped("as far as the addresses are in the tenant's own ranges; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs"),
 			pass(whySame, "IPFamilies"),
@@ -113,7 +115,7 @@ func fieldRules() []typeRules {
 			mapped("only of classes that are offered; also taken from the old annotation", "IngressClassName"),
 			pass(whyNames, "DefaultBackend", "TLS", "Rules")),
 		rulesOf[networkingv1.NetworkPolicySpec](
-			pass("pods have the same labels on both sides", "PodSelector"),
+			mapped(whyPodLabels, "PodSelector"),
 			pass(whySame, "PolicyTypes"),
 			mapped(whyNested, "Ingress", "Egress")),
 		rulesOf[networkingv1.NetworkPolicyIngressRule](
@@ -123,11 +125,11 @@ func fieldRules() []typeRules {
 			pass(whySame, "Ports"),
 			mapped(whyNested, "To")),
 		rulesOf[networkingv1.NetworkPolicyPeer](
-			pass("pods have the same labels on both sides", "PodSelector"),
+			mapped(whyPodLabels, "PodSelector"),
 			mapped("the names of the super namespaces that it selects in the tenant", "NamespaceSelector"),
 			pass(whySame, "IPBlock")),
 		rulesOf[policyv1.PodDisruptionBudgetSpec](
-			pass("pods have the same labels on both sides", "Selector"),
+			mapped(whyPodLabels, "Selector"),
 			pass(whySame, "UnhealthyPodEvictionPolicy"),
 			mapped("the number of healthy pods that the tenant's controller computed", "MinAvailable"),
 			drop("is in minAvailable", "MaxUnavailable")),

@@ -8,8 +8,8 @@ import (
 
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch;delete
 
-// NetworkPolicies copies tenant policies down. Pods have the same labels on both sides. Namespaces do not, so their
-// selectors become the names of the super namespaces that they select, which is done again when a namespace of the tenant
+// NetworkPolicies copies tenant policies down. Pods have the same labels on both sides, see resource.View. Namespaces do not, so
+// their selectors become the names of the super namespaces that they select, which is done again when a namespace of the tenant
 // comes, goes or changes.
 func NetworkPolicies() resource.Kind {
 	return resource.Of(resource.Resource[*networkingv1.NetworkPolicy]{
@@ -54,7 +54,9 @@ func peersOf(spec *networkingv1.NetworkPolicySpec) [][]networkingv1.NetworkPolic
 }
 
 func networkPolicyDown(v resource.View, in *networkingv1.NetworkPolicy) (*networkingv1.NetworkPolicy, error) {
-	out := &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{PodSelector: in.Spec.PodSelector, PolicyTypes: in.Spec.PolicyTypes}}
+	out := &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: *v.PodSelector(&in.Spec.PodSelector), PolicyTypes: in.Spec.PolicyTypes,
+	}}
 	for _, rule := range in.Spec.Ingress {
 		from, err := peersDown(v, rule.From)
 		if err != nil {
@@ -77,7 +79,7 @@ func networkPolicyDown(v resource.View, in *networkingv1.NetworkPolicy) (*networ
 func peersDown(v resource.View, in []networkingv1.NetworkPolicyPeer) ([]networkingv1.NetworkPolicyPeer, error) {
 	var out []networkingv1.NetworkPolicyPeer
 	for _, peer := range in {
-		to := networkingv1.NetworkPolicyPeer{PodSelector: peer.PodSelector, IPBlock: peer.IPBlock}
+		to := networkingv1.NetworkPolicyPeer{PodSelector: v.PodSelector(peer.PodSelector), IPBlock: peer.IPBlock}
 		if peer.NamespaceSelector != nil {
 			selector, err := v.SelectNamespaces(peer.NamespaceSelector)
 			if err != nil {

@@ -39,7 +39,7 @@ func budgetDown(v resource.View, in *policyv1.PodDisruptionBudget) (*policyv1.Po
 		healthy = new(intstr.FromInt32(in.Status.DesiredHealthy))
 	}
 	out := &policyv1.PodDisruptionBudget{Spec: policyv1.PodDisruptionBudgetSpec{
-		MinAvailable: healthy, Selector: in.Spec.Selector, UnhealthyPodEvictionPolicy: in.Spec.UnhealthyPodEvictionPolicy,
+		MinAvailable: healthy, Selector: v.PodSelector(in.Spec.Selector), UnhealthyPodEvictionPolicy: in.Spec.UnhealthyPodEvictionPolicy,
 	}}
 	copyMeta(v, in, out)
 	return out, nil

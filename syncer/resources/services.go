@@ -42,7 +42,7 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	}
 	out := &corev1.Service{Spec: corev1.ServiceSpec{
 		Type:                          in.Spec.Type,
-		Selector:                      in.Spec.Selector,
+		Selector:                      v.PodLabels(in.Spec.Selector),
 		Ports:                         in.Spec.Ports,
 		SessionAffinity:               in.Spec.SessionAffinity,
 		SessionAffinityConfig:         in.Spec.SessionAffinityConfig,

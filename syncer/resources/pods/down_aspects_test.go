@@ -275,15 +275,52 @@ func TestMetadata(t *testing.T) {
 			"kubernetes.io/config.source":                         "file",
 		}
 	}))
+	labels := map[string]string{"app": "web", names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer}
+	keys := []string{"a:note", "l:app"}
+	for key, value := range map[string]string{names.LabelTenant: "victim", names.LabelManagedBy: "vc-manager", "secret.example.com/a": "1"} {
+		labels[names.OpaqueKey(tenantID, key)] = names.OpaqueValue(tenantID, key, value)
+		keys = append(keys, "l:"+names.OpaqueKey(tenantID, key))
+	}
+	slices.Sort(keys)
 	want := metav1.ObjectMeta{
-		Namespace: superShop(), Name: "web-0",
-		Labels: map[string]string{"app": "web", names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer},
+		Namespace: superShop(), Name: "web-0", Labels: labels,
 		Annotations: map[string]string{
-			"note": "hello", names.AnnotationNamespace: shop, names.AnnotationUID: "tenant-uid", names.AnnotationKeys: "a:note,l:app",
+			"note": "hello", names.AnnotationNamespace: shop, names.AnnotationUID: "tenant-uid", names.AnnotationKeys: strings.Join(keys, ","),
 		},
 	}
 	if diff := cmp.Diff(want, got.ObjectMeta); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
+	}
+}
+
+// Constraints between pods count labels that do not go down.
+func TestConstraintsWithOpaqueLabels(t *testing.T) {
+	w := newWorld()
+	w.facts.Opaque = []string{"team.example.com/"}
+	const role = "team.example.com/role"
+	selector := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: role, Operator: metav1.LabelSelectorOpIn, Values: []string{"a", "b"}}}}
+	got := mustDown(t, w, pod(spec(func(s *corev1.PodSpec) {
+		term := corev1.PodAffinityTerm{TopologyKey: "zone", LabelSelector: selector, MismatchLabelKeys: []string{role}}
+		s.Affinity = &corev1.Affinity{
+			PodAffinity:     &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}},
+			PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 1, PodAffinityTerm: term}}},
+		}
+		s.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone", LabelSelector: selector.DeepCopy(), MatchLabelKeys: []string{"app"}}}
+	}))).Spec
+	key := names.OpaqueKey(tenantID, role)
+	want := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: key, Operator: metav1.LabelSelectorOpIn, Values: []string{
+		names.OpaqueValue(tenantID, role, "a"), names.OpaqueValue(tenantID, role, "b"),
+	}}}}
+	term := corev1.PodAffinityTerm{TopologyKey: "zone", LabelSelector: want, MismatchLabelKeys: []string{key}}
+	if diff := cmp.Diff([]corev1.PodAffinityTerm{term, term}, []corev1.PodAffinityTerm{
+		got.Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0],
+		got.Affinity.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution[0].PodAffinityTerm,
+	}); diff != "" {
+		t.Errorf("affinity (-want +got):\n%s", diff)
+	}
+	spread := []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone", LabelSelector: want, MatchLabelKeys: []string{"app"}}}
+	if diff := cmp.Diff(spread, got.TopologySpreadConstraints); diff != "" {
+		t.Errorf("spread (-want +got):\n%s", diff)
 	}
 }
 

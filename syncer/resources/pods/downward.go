@@ -89,7 +89,7 @@ func visible(in map[string]string) map[string]string {
 
 // ours says whether a key of labels or annotations is for us to write, whatever a tenant wrote there.
 func ours(key string) bool {
-	return names.Reserved(key) || strings.HasPrefix(key, downwardPrefix)
+	return names.Reserved(key) || strings.HasPrefix(key, downwardPrefix) || strings.HasPrefix(key, names.OpaquePrefix)
 }
 
 // format writes a map as the kubelet does.

@@ -136,7 +136,7 @@ func (k *kind) changeable(v resource.View, pod *corev1.Pod) (*corev1.Pod, error)
 // withMetadata returns a replica with the spec and with the labels and annotations of the tenant's pod that go down.
 func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, annotations map[string]string) *corev1.Pod {
 	out := &corev1.Pod{Spec: spec}
-	out.Labels = copied(v, pod.Labels)
+	out.Labels = podLabels(v, pod.Labels)
 	out.Annotations = copied(v, pod.Annotations)
 	maps.DeleteFunc(out.Annotations, func(key, _ string) bool { return steering(key) })
 	maps.Copy(out.Annotations, annotations)
@@ -154,8 +154,15 @@ func referencesReady(v resource.View, pod *corev1.Pod) error {
 	return nil
 }
 
-// copied returns the labels or annotations that go down: neither ours, nor those that come up, nor those that the admin
-// keeps to the super cluster.
+// podLabels returns the labels that go down: not those that come up. Selectors over pods are translated alike.
+func podLabels(v resource.View, in map[string]string) map[string]string {
+	out := maps.Clone(in)
+	maps.DeleteFunc(out, func(key, _ string) bool { return hasPrefix(key, v.Tenant.Transparent) && !v.OpaqueLabel(key) })
+	return v.PodLabels(out)
+}
+
+// copied returns the annotations that go down: neither ours, nor those that come up, nor those that the admin keeps to the
+// tenant.
 func copied(v resource.View, in map[string]string) map[string]string {
 	out := make(map[string]string, len(in))
 	for key, value := range in {

@@ -171,6 +171,7 @@ func tolerations(in []corev1.Toleration) []corev1.Toleration {
 
 // finishAffinityTerm keeps the scope of a term inside the tenant.
 func finishAffinityTerm(t *translation, dst, src *corev1.PodAffinityTerm) error {
+	dst.LabelSelector = t.view.PodSelector(src.LabelSelector)
 	for _, namespace := range src.Namespaces {
 		dst.Namespaces = append(dst.Namespaces, names.SuperNamespace(t.view.Tenant.ID, namespace))
 	}
@@ -181,13 +182,14 @@ func finishAffinityTerm(t *translation, dst, src *corev1.PodAffinityTerm) error 
 		}
 		dst.NamespaceSelector = selector
 	}
-	dst.MatchLabelKeys = unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn)
-	dst.MismatchLabelKeys = unmerged(src.MismatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpNotIn)
+	dst.MatchLabelKeys = t.view.PodKeys(unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn))
+	dst.MismatchLabelKeys = t.view.PodKeys(unmerged(src.MismatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpNotIn))
 	return nil
 }
 
-func finishSpread(_ *translation, dst, src *corev1.TopologySpreadConstraint) error {
-	dst.MatchLabelKeys = unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn)
+func finishSpread(t *translation, dst, src *corev1.TopologySpreadConstraint) error {
+	dst.LabelSelector = t.view.PodSelector(src.LabelSelector)
+	dst.MatchLabelKeys = t.view.PodKeys(unmerged(src.MatchLabelKeys, src.LabelSelector, metav1.LabelSelectorOpIn))
 	return nil
 }
 

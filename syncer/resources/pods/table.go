@@ -17,6 +17,7 @@ const (
 	whyNodeStatus  = "as the node reports it"
 	whyPriority    = "only of a class that the super cluster offers: priorities of the tenant's own say nothing about other tenants' pods"
 	whyMergedKeys  = "keys that the tenant's API server already merged into the label selector are left out, they would be refused as duplicates"
+	whyPodLabels   = "pods have the same labels on both sides; keys that do not go down have the same replacement on pods and in selectors"
 	whyNodes       = "nodes have the same names and labels on both sides; where labels of the tenant's own matter, names of nodes take its place"
 	whyClaimStatus = "names objects that only exist in the super cluster"
 )
@@ -158,13 +159,13 @@ func specTable() []rules {
 			pass(whyMember, "Weight"),
 			pass(whyNested, "PodAffinityTerm")),
 		decidedBy(finishAffinityTerm,
-			pass("pods have the same labels on both sides", "LabelSelector"),
+			mapped(whyPodLabels, "LabelSelector"),
 			pass("nodes have the same names and labels on both sides", "TopologyKey"),
 			mapped("become super namespaces of the tenant", "Namespaces"),
 			mapped("becomes the names of the super namespaces that it selects in the tenant when the pod is created; later changes of labels have no effect on it", "NamespaceSelector"),
 			mapped(whyMergedKeys, "MatchLabelKeys", "MismatchLabelKeys")),
 		decidedBy(finishSpread,
-			pass("pods have the same labels on both sides", "LabelSelector"),
+			mapped(whyPodLabels, "LabelSelector"),
 			pass("nodes have the same names and labels on both sides", "TopologyKey", "NodeAffinityPolicy", "NodeTaintsPolicy"),
 			pass(whyMember, "MaxSkew", "WhenUnsatisfiable", "MinDomains"),
 			mapped(whyMergedKeys, "MatchLabelKeys")),
