@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -104,10 +105,12 @@ type worker struct {
 	to   atomic.Pointer[sets.Set[names.TenantID]]
 }
 
-// indexTenant files super objects under the tenant they were made for; indexAddress files nodes under their addresses;
-// indexNode files pods under the tenant they were made for and their node, indexHost under their node alone.
+// indexTenant files super objects under the tenant they were made for; indexOwner under the UIDs of their owners;
+// indexAddress files nodes under their addresses; indexNode files pods under the tenant they were made for and their node,
+// indexHost under their node alone.
 const (
 	indexTenant  = "tenant"
+	indexOwner   = "owner"
 	indexAddress = "address"
 	indexNode    = "node"
 	indexHost    = "host"
@@ -160,7 +163,9 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 	var err error
 	w.cache, err = e.super.NewCache(cluster.CacheOptions{
 		Kind: k, Selector: selector,
-		Indexers: cache.Indexers{indexTenant: byTenant, indexAddress: byAddress, indexNode: byNode, indexHost: byHost},
+		Indexers: cache.Indexers{
+			indexTenant: byTenant, indexOwner: byOwner, indexAddress: byAddress, indexNode: byNode, indexHost: byHost,
+		},
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
 			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
@@ -190,6 +195,18 @@ func byTenant(in any) ([]string, error) {
 		}
 	}
 	return nil, nil
+}
+
+func byOwner(in any) ([]string, error) {
+	o, ok := in.(resource.Object)
+	if !ok {
+		return nil, nil
+	}
+	var owners []string
+	for _, owner := range o.GetOwnerReferences() {
+		owners = append(owners, string(owner.UID))
+	}
+	return owners, nil
 }
 
 func byNode(in any) ([]string, error) {
@@ -378,6 +395,11 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			}
 			if c != nil {
 				c.Each(f)
+			}
+		},
+		Owned: func(kind string, owner types.UID, f func(resource.Object)) {
+			if c := e.cache(kind); c != nil {
+				c.By(indexOwner, string(owner), f)
 			}
 		},
 		Odd:        t.Odd,

@@ -81,6 +81,9 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	e.enqueueTouched(w.Kind, old, now)
 	id, ref, ok := e.superRef(w.Kind, o)
 	if !ok {
+		if old == nil {
+			e.enqueueOwners(o)
+		}
 		return
 	}
 	if routed := e.kinds()[ref.Kind]; routed != nil {
@@ -155,6 +158,20 @@ func (e *Engine) enqueueTouched(k resource.Kind, old, now resource.Object) {
 	for _, ref := range slices.Concat(before, after) {
 		if w := e.kinds()[ref.Kind]; w != nil {
 			w.queue.Add(resource.Key{Tenant: names.TenantID(id), Namespace: ref.Namespace, Name: ref.Name})
+		}
+	}
+}
+
+// enqueueOwners queues the replicas for which a controller of the super cluster made an object.
+func (e *Engine) enqueueOwners(o resource.Object) {
+	for _, owner := range o.GetOwnerReferences() {
+		for _, w := range e.kinds() {
+			if w.GVK.Kind != owner.Kind || w.GVK.GroupVersion().String() != owner.APIVersion || w.Cluster {
+				continue
+			}
+			if replica := w.cache.Get(o.GetNamespace(), owner.Name); replica != nil && replica.GetUID() == owner.UID {
+				e.superChanged(w, replica, replica)
+			}
 		}
 	}
 }

@@ -108,8 +108,10 @@ type View struct {
 	Now time.Time
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
 	Get func(side Side, ref Ref) Object
-	// Each calls f for every object of a kind whose objects lie in no namespace.
+	// Each calls f for every object of a kind whose objects lie in no namespace, or that lies in the tenant.
 	Each func(side Side, kind string, f func(Object))
+	// Owned calls f for every super object of the kind that another super object owns, whoever made it.
+	Owned func(kind string, owner types.UID, f func(Object))
 	// Odd calls f for every tenant object of the kind that is odd.
 	Odd func(kind string, f func(Object))
 	// Referenced says whether any synced object of the tenant refers to the object.

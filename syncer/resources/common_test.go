@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	psa "k8s.io/pod-security-admission/api"
 
@@ -75,6 +76,15 @@ func (w world) view() resource.View {
 			}
 			for _, o := range in {
 				f(o)
+			}
+		},
+		Owned: func(_ string, owner types.UID, f func(resource.Object)) {
+			for _, o := range w.super {
+				for _, ref := range o.GetOwnerReferences() {
+					if ref.UID == owner {
+						f(o)
+					}
+				}
 			}
 		},
 		Referenced: func(ref resource.Ref) bool {

@@ -100,7 +100,7 @@ func fieldRules() []typeRules {
 			pass(whySame, "AddressType", "Ports"),
 			mapped(whyNested, "Endpoints")),
 		rulesOf[discoveryv1.Endpoint](
-			pass("unless an address is not that of a workload", "Addresses"),
+			pass("an endpoint with an address that is not that of a workload is left out", "Addresses"),
 			pass(whySame, "Conditions", "Hostname", "NodeName", "Zone", "Hints"),
 			drop("the pods of a Service without selector are not known to be the tenant's", "TargetRef"),
 			drop("an old form of zone and node name", "DeprecatedTopology")),

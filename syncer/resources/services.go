@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -22,14 +23,15 @@ import (
 // and the tenant Service adopts it.
 func Services() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Service]{
-		Name:          "services",
-		GVK:           corev1.SchemeGroupVersion.WithKind("Service"),
-		New:           func() *corev1.Service { return &corev1.Service{} },
-		ChangesMatter: true,
-		Down:          serviceDown,
-		Merge:         serviceMerge,
-		Up:            serviceUp,
-		Refused:       serviceRefused,
+		Name:              "services",
+		GVK:               corev1.SchemeGroupVersion.WithKind("Service"),
+		New:               func() *corev1.Service { return &corev1.Service{} },
+		ChangesMatter:     true,
+		KeepWhileDeleting: true,
+		Down:              serviceDown,
+		Merge:             serviceMerge,
+		Up:                serviceUp,
+		Refused:           serviceRefused,
 	})
 }
 
@@ -55,6 +57,11 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		LoadBalancerSourceRanges:      in.Spec.LoadBalancerSourceRanges,
 	}}
 	copyMeta(v, in, out)
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	// Endpoints that the super cluster computed while there was a selector must not become slices when there is none.
+	out.Labels[discoveryv1.LabelSkipMirror] = "true"
 	if in.Spec.Type == corev1.ServiceTypeExternalName {
 		return out, nil
 	}
@@ -124,10 +131,11 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if tenant != nil && tenant.Annotations[names.AnnotationReaddress] != "" {
 		return finishReaddress(tenant)
 	}
-	if tenant == nil || super == nil || tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil {
+	if tenant == nil || super == nil || tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil ||
+		super.Annotations[names.AnnotationUID] != string(tenant.UID) {
 		return nil, nil
 	}
-	var ops []resource.Op
+	ops := leftSlices(v, super)
 	shared := len(v.Tenant.ServiceRanges) == 0 && hasClusterIP(tenant) && hasClusterIP(super)
 	if has, gets := tenant.Spec.ClusterIPs, super.Spec.ClusterIPs; shared && len(has) == len(gets) && !slices.Equal(has, gets) {
 		return readdressOps(tenant, gets)
