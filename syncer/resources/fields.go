@@ -87,13 +87,15 @@ func fieldRules() []typeRules {
 			drop("the tenant's admission has written them into pods", "ImagePullSecrets"),
 			drop("accounts have no tokens in the super cluster", "Secrets")),
 		rulesOf[corev1.ServiceSpec](
+			mapped("NodePort or ClusterIP instead of a LoadBalancer that has a class, see loadBalancerClass; all others pass", "Type"),
 			mapped(whyPodLabels, "Selector"),
-			pass(whySame, "Type", "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
+			pass(whySame, "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
 				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),
 			mapped("as far as the addresses are in the tenant's own ranges; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs"),
 			pass(whySame, "IPFamilies"),
 			mapped("SingleStack for a Service that has one family in the tenant", "IPFamilyPolicy"),
-			drop("the super cluster chooses", "HealthCheckNodePort", "LoadBalancerIP", "LoadBalancerClass"),
+			drop("the super cluster chooses", "HealthCheckNodePort", "LoadBalancerIP"),
+			drop("a controller of the tenant's own serves the class: the replica has node ports or a cluster IP, no load balancer, and the status is left alone", "LoadBalancerClass"),
 			refused("would take traffic for addresses of others", "ExternalIPs")),
 		rulesOf[discoveryv1.EndpointSlice](
 			meta(),

@@ -62,6 +62,9 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	}
 	// Endpoints that the super cluster computed while there was a selector must not become slices when there is none.
 	out.Labels[discoveryv1.LabelSkipMirror] = "true"
+	if ownBalancer(in) {
+		withoutBalancer(out)
+	}
 	if in.Spec.Type == corev1.ServiceTypeExternalName {
 		return out, nil
 	}
@@ -77,6 +80,21 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
 	}
 	return out, nil
+}
+
+// ownBalancer says that a controller of the tenant's own balances the load of a service.
+func ownBalancer(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass != nil
+}
+
+// withoutBalancer makes a load balancer's service what that balancer relies on: node ports, where there are any, and
+// the cluster IP. A load balancer of the super cluster would be one that nobody asked for.
+func withoutBalancer(out *corev1.Service) {
+	out.Spec.Type, out.Spec.AllocateLoadBalancerNodePorts, out.Spec.LoadBalancerSourceRanges = corev1.ServiceTypeNodePort, nil, nil
+	delete(out.Annotations, corev1.AnnotationLoadBalancerSourceRangesKey)
+	if !slices.ContainsFunc(out.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort != 0 }) {
+		out.Spec.Type, out.Spec.ExternalTrafficPolicy = corev1.ServiceTypeClusterIP, ""
+	}
 }
 
 // withoutNodePorts leaves the choice of node ports to the API server.
@@ -139,6 +157,9 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	shared := len(v.Tenant.ServiceRanges) == 0 && hasClusterIP(tenant) && hasClusterIP(super)
 	if has, gets := tenant.Spec.ClusterIPs, super.Spec.ClusterIPs; shared && len(has) == len(gets) && !slices.Equal(has, gets) {
 		return readdressOps(tenant, gets)
+	}
+	if ownBalancer(tenant) {
+		return ops, nil
 	}
 	status := tenant.DeepCopy()
 	status.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy()

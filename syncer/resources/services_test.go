@@ -103,6 +103,46 @@ func TestServicesDown(t *testing.T) {
 	rejectedWith(t, ops, err, "ExternalIPs")
 }
 
+// A Service that another balancer serves must not cost the operator one.
+func TestServicesWithABalancerOfTheTenant(t *testing.T) {
+	class, no := "example.com/own", false
+	own := func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, &class
+		s.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24"}
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		s.Annotations = map[string]string{corev1.AnnotationLoadBalancerSourceRangesKey: "192.0.2.0/24"}
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+	}
+	withPort := func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30001 }
+	withoutPorts := func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = &no }
+	balanced := func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer }
+	local := func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }
+	for name, tc := range map[string]struct {
+		in   *corev1.Service
+		want corev1.ServiceSpec
+	}{
+		"NodePorts":   {service(own, withPort), service(nodePort(30001), local).Spec},
+		"NoNodePorts": {service(own, withoutPorts), service().Spec},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), ranged(), "shop", "web", tc.in, nil)
+			got := created[*corev1.Service](t, ops, err)
+			if diff := cmp.Diff(tc.want, got.Spec); diff != "" || got.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey] != "" {
+				t.Errorf("annotations %v; -want +got\n%s", got.Annotations, diff)
+			}
+			for _, super := range []*corev1.Service{superService(balanced, withPort), superService(nodePort(31000)), superService()} {
+				ops, err = decide(t, resources.Services(), ranged(), "shop", "web", tc.in, super)
+				if diff := cmp.Diff(tc.want, patched(t, super, resource.Super, ops).Spec); diff != "" || err != nil {
+					t.Errorf("%v, from %s: -want +got\n%s", err, super.Spec.Type, diff)
+				}
+				if got := patched(t, tc.in, resource.Tenant, ops); !cmp.Equal(got.Status, tc.in.Status) {
+					t.Errorf("the status that the tenant's controller wrote becomes %v", got.Status)
+				}
+			}
+		})
+	}
+}
+
 func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
 	for name, tc := range map[string]struct {
 		tenant, super, want *corev1.Service
