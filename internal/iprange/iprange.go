@@ -121,6 +121,27 @@ func At(prefix netip.Prefix, seed uint64) netip.Addr {
 	return after(prefix.Addr(), offset.Add(offset, big.NewInt(reserved)))
 }
 
+// Free returns an address of a range that is not taken, leaving out the first 16, which are for well-known services, and the
+// last. It prefers those that API servers hand out by themselves to those that they leave to Services that ask for an
+// address. Where it begins to look depends on the seed.
+func Free(prefix netip.Prefix, seed uint64, taken func(netip.Addr) bool) (netip.Addr, bool) {
+	const reserved, shortest, longest, searched = 16, 16, 256, 1 << 16
+	size := uint64(searched)
+	if bits := prefix.Addr().BitLen() - prefix.Bits(); bits < 16 {
+		size = 1 << bits
+	}
+	static := min(max(size/16, shortest), longest)
+	for _, band := range [][2]uint64{{static, size - 1}, {reserved, static}} { // the last number is not in it
+		for i := range band[1] - min(band[0], band[1]) {
+			addr := Nth(prefix, band[0]+(seed+i)%(band[1]-band[0]))
+			if !taken(addr) {
+				return addr, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
 // Part returns the range with the given index when a range is divided into ranges of the given prefix length.
 func Part(prefix netip.Prefix, bits int, index uint64) netip.Prefix {
 	offset := new(big.Int).SetUint64(index)

@@ -116,3 +116,30 @@ func TestAtStaysInRange(t *testing.T) {
 		t.Errorf("got %d different addresses, want 15", len(seen))
 	}
 }
+
+func TestFree(t *testing.T) {
+	prefix := netip.MustParsePrefix("10.96.0.0/23") // 512 addresses, of which 32 are for those who ask
+	taken := map[netip.Addr]bool{}
+	for seed := uint64(0); ; seed += 1000003 {
+		addr, ok := iprange.Free(prefix, seed, func(a netip.Addr) bool { return taken[a] })
+		if !ok {
+			break
+		}
+		low := addr.Less(netip.MustParseAddr("10.96.0.32"))
+		if !prefix.Contains(addr) || taken[addr] || low != (len(taken) >= 512-32-1) || addr.Less(netip.MustParseAddr("10.96.0.16")) || addr == netip.MustParseAddr("10.96.1.255") {
+			t.Fatalf("after %d: got %s", len(taken), addr)
+		}
+		taken[addr] = true
+	}
+	if len(taken) != 512-16-1 {
+		t.Errorf("got %d addresses", len(taken))
+	}
+	for _, small := range []string{"10.96.0.0/28", "10.96.0.0/32"} {
+		if addr, ok := iprange.Free(netip.MustParsePrefix(small), 7, func(netip.Addr) bool { return false }); ok {
+			t.Errorf("%s: got %s", small, addr)
+		}
+	}
+	if addr, ok := iprange.Free(netip.MustParsePrefix("fd00::/64"), 7, func(netip.Addr) bool { return false }); !ok || addr.String() != "fd00::107" {
+		t.Errorf("got %s", addr)
+	}
+}

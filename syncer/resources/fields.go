@@ -91,7 +91,7 @@ func fieldRules() []typeRules {
 			mapped(whyPodLabels, "Selector"),
 			pass(whySame, "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
 				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),
-			mapped("as far as the addresses are in the tenant's own ranges; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs"),
+			mapped("those of a tenant with ranges of its own, whose Services get other addresses when theirs are not of these; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs"),
 			pass(whySame, "IPFamilies"),
 			mapped("SingleStack for a Service that has one family in the tenant", "IPFamilyPolicy"),
 			drop("the super cluster chooses", "HealthCheckNodePort", "LoadBalancerIP"),

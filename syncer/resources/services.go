@@ -3,6 +3,8 @@ package resources
 import (
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -37,10 +40,19 @@ func Services() resource.Kind {
 
 func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	if in.Annotations[names.AnnotationReaddress] != "" {
+		if _, err := noted(in); err != nil {
+			return nil, err
+		}
 		return nil, resource.Waiting(time.Second, "the service to get its new address")
 	}
 	if len(in.Spec.ExternalIPs) > 0 {
 		return nil, resource.Rejected("ExternalIPs", "spec.externalIPs is not allowed: it would take traffic for addresses of others; use a Service of type LoadBalancer")
+	}
+	if misplaced(v, in) {
+		if _, err := replaced(v, in); err != nil {
+			return nil, err
+		}
+		return nil, resource.Waiting(time.Second, "the service to get an address of the cluster's range")
 	}
 	out := &corev1.Service{Spec: corev1.ServiceSpec{
 		Type:                          in.Spec.Type,
@@ -76,7 +88,7 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	switch {
 	case in.Spec.ClusterIP == corev1.ClusterIPNone:
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
-	case in.Spec.ClusterIP != "" && v.Tenant.ServiceRanges.Contains(in.Spec.ClusterIPs...):
+	case in.Spec.ClusterIP != "" && len(v.Tenant.ServiceRanges) > 0:
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
 	}
 	return out, nil
@@ -95,6 +107,53 @@ func withoutBalancer(out *corev1.Service) {
 	if !slices.ContainsFunc(out.Spec.Ports, func(p corev1.ServicePort) bool { return p.NodePort != 0 }) {
 		out.Spec.Type, out.Spec.ExternalTrafficPolicy = corev1.ServiceTypeClusterIP, ""
 	}
+}
+
+// misplaced says whether a service has an address that is not of the tenant's own ranges, because the tenant made a
+// ServiceCIDR: the super cluster leads such an address nowhere, or to somebody else.
+func misplaced(v resource.View, s *corev1.Service) bool {
+	return len(v.Tenant.ServiceRanges) > 0 && hasClusterIP(s) && !v.Tenant.ServiceRanges.Contains(s.Spec.ClusterIPs...)
+}
+
+// replaced returns the addresses of a service with free ones of the tenant's own ranges in place of those that are
+// misplaced or those of other services. The error is a Reject.
+func replaced(v resource.View, s *corev1.Service) ([]string, error) {
+	if isAPIServer(s.Namespace, s.Name) {
+		return nil, misplacedFor(v, s, "the address of this Service cannot change")
+	}
+	taken := map[string]bool{}
+	v.Each(resource.Tenant, "services", func(o resource.Object) {
+		if other, ok := o.(*corev1.Service); ok && other.UID != s.UID {
+			for _, ip := range other.Spec.ClusterIPs {
+				taken[ip] = true
+			}
+		}
+	})
+	out := slices.Clone(s.Spec.ClusterIPs)
+	seed := fnv.New64a()
+	_, _ = fmt.Fprint(seed, s.UID, out) // never fails
+	for i, ip := range out {
+		if v.Tenant.ServiceRanges.Contains(ip) && !taken[ip] {
+			continue
+		}
+		family := slices.IndexFunc(v.Tenant.ServiceRanges, func(p netip.Prefix) bool { return p.Addr().Is6() == strings.Contains(ip, ":") })
+		if family < 0 {
+			return nil, misplacedFor(v, s, "the cluster has no range of its IP family")
+		}
+		free, ok := iprange.Free(v.Tenant.ServiceRanges[family], seed.Sum64(), func(a netip.Addr) bool { return taken[a.String()] })
+		if !ok {
+			return nil, misplacedFor(v, s, "no address of the range is free")
+		}
+		out[i] = free.String()
+	}
+	return out, nil
+}
+
+// misplacedFor returns the Reject of a service that keeps a misplaced address for a reason.
+func misplacedFor(v resource.View, s *corev1.Service, why string) error {
+	return resource.Rejected("ClusterIPOutOfRange", "the cluster IP %s leads nowhere, because it is not in the range %s of this cluster, and %s; "+
+		"delete the ServiceCIDR that it is from, and Services that you do not need, and make this one again",
+		strings.Join(s.Spec.ClusterIPs, " or "), v.Tenant.ServiceRanges, why)
 }
 
 // withoutNodePorts leaves the choice of node ports to the API server.
@@ -147,16 +206,21 @@ func nodePortOf(ports []corev1.ServicePort, like corev1.ServicePort) int32 {
 func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op, error) {
 	tenant, super := p.Tenant, p.Super
 	if tenant != nil && tenant.Annotations[names.AnnotationReaddress] != "" {
-		return finishReaddress(tenant)
+		return finishReaddress(v, tenant)
 	}
-	if tenant == nil || super == nil || tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil ||
-		super.Annotations[names.AnnotationUID] != string(tenant.UID) {
+	if tenant == nil || tenant.DeletionTimestamp != nil {
+		return nil, nil
+	}
+	if misplaced(v, tenant) {
+		return giveOwnAddress(v, tenant)
+	}
+	if super == nil || super.DeletionTimestamp != nil || super.Annotations[names.AnnotationUID] != string(tenant.UID) {
 		return nil, nil
 	}
 	ops := leftSlices(v, super)
 	shared := len(v.Tenant.ServiceRanges) == 0 && hasClusterIP(tenant) && hasClusterIP(super)
 	if has, gets := tenant.Spec.ClusterIPs, super.Spec.ClusterIPs; shared && len(has) == len(gets) && !slices.Equal(has, gets) {
-		return readdressOps(tenant, gets)
+		return readdressOps(v, tenant, gets)
 	}
 	if ownBalancer(tenant) {
 		return ops, nil
@@ -173,6 +237,21 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	return ops, nil
 }
 
+// giveOwnAddress gives a service with a misplaced address one of the tenant's own range.
+func giveOwnAddress(v resource.View, tenant *corev1.Service) ([]resource.Op, error) {
+	ips, err := replaced(v, tenant)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is told on the way down
+	}
+	ops, err := readdressOps(v, tenant, ips)
+	if err != nil {
+		return nil, err
+	}
+	return append(ops, resource.Tell(v, tenant, corev1.SchemeGroupVersion.WithKind("Service"), corev1.EventTypeNormal, "ClusterIPChanged",
+		fmt.Sprintf("The cluster IP %s leads nowhere, because it is not in the range %s of this cluster; the service gets %s. Delete ServiceCIDRs that you made",
+			strings.Join(tenant.Spec.ClusterIPs, " or "), v.Tenant.ServiceRanges, strings.Join(ips, " and ")))), nil
+}
+
 func hasClusterIP(s *corev1.Service) bool {
 	return s.Spec.Type != corev1.ServiceTypeExternalName && s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
 }
@@ -180,7 +259,7 @@ func hasClusterIP(s *corev1.Service) bool {
 // readdressOps gives a tenant Service other cluster IPs and other node ports without replacing it: the API server releases
 // those of a Service that becomes an ExternalName, and hands out the asked-for ones, or any, when it becomes what it was again. What
 // it was is noted on the Service, so that a syncer that is interrupted in between finishes later.
-func readdressOps(tenant *corev1.Service, ips []string) ([]resource.Op, error) {
+func readdressOps(v resource.View, tenant *corev1.Service, ips []string) ([]resource.Op, error) {
 	after := tenant.DeepCopy()
 	after.Spec.ClusterIP, after.Spec.ClusterIPs = "", ips
 	if len(ips) > 0 {
@@ -209,26 +288,44 @@ func readdressOps(tenant *corev1.Service, ips []string) ([]resource.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	restore, err := finishReaddress(between)
+	restore, err := finishReaddress(v, between)
 	if err != nil {
 		return nil, err
 	}
 	return append([]resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: tenant, Patch: release, Why: resource.Readdressed}}, restore...), nil
 }
 
-// finishReaddress makes a Service that is being readdressed what it was again.
-func finishReaddress(between *corev1.Service) ([]resource.Op, error) {
+// finishReaddress makes a Service that is being readdressed what it was again. Another service of the tenant may have got the
+// address in the meantime.
+func finishReaddress(v resource.View, between *corev1.Service) ([]resource.Op, error) {
+	spec, err := noted(between)
+	if err != nil {
+		return nil, err
+	}
 	after := between.DeepCopy()
 	delete(after.Annotations, names.AnnotationReaddress)
-	after.Spec = corev1.ServiceSpec{}
-	if err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &after.Spec); err != nil {
-		return nil, resource.Rejected("Readdressing", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
+	after.Spec = spec
+	if len(v.Tenant.ServiceRanges) > 0 && hasClusterIP(after) {
+		ips, err := replaced(v, after)
+		if err != nil { // it is told once the service has an address again
+			ips = []string{""}
+		}
+		after.Spec.ClusterIP, after.Spec.ClusterIPs = ips[0], slices.DeleteFunc(ips, func(ip string) bool { return ip == "" })
 	}
 	restore, err := resource.Diff(between, after, resource.SameObject)
 	if err != nil {
 		return nil, err
 	}
 	return []resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: between, Patch: restore, Why: resource.Readdressed}}, nil
+}
+
+// noted returns the spec that a Service gets back that is being readdressed.
+func noted(between *corev1.Service) (corev1.ServiceSpec, error) {
+	var spec corev1.ServiceSpec
+	if err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec); err != nil {
+		return spec, resource.Rejected("Readdressing", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
+	}
+	return spec, nil
 }
 
 // isAPIServer says whether a Service is the one by which pods reach the API server: certificates and pods carry its
@@ -246,7 +343,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 	}
 	kind := corev1.SchemeGroupVersion.WithKind("Service")
 	if strings.Contains(message, "nodePort") && strings.Contains(message, "provided port is already allocated") {
-		ops, err := readdressOps(p.Tenant, p.Tenant.Spec.ClusterIPs)
+		ops, err := readdressOps(v, p.Tenant, p.Tenant.Spec.ClusterIPs)
 		if err != nil {
 			return nil
 		}
@@ -262,7 +359,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 	if len(v.Tenant.ServiceRanges) == 0 || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant.Namespace, p.Tenant.Name) {
 		return nil
 	}
-	ops, err := readdressOps(p.Tenant, nil)
+	ops, err := readdressOps(v, p.Tenant, nil)
 	if err != nil {
 		return nil
 	}

@@ -69,14 +69,10 @@ func TestServicesDown(t *testing.T) {
 	}{
 		"OwnRange":    {"the tenant chose the address", ranged(), service(), service().Spec},
 		"SharedRange": {"the super cluster chooses", world{}, service(), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
-		"OutOfRange":  {"a forged address is not asked for", ranged(), service(address("10.96.0.10")), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
 		"Headless":    {"stays headless", ranged(), service(headless), service(headless).Spec},
 		"DualStack": {"the tenant chose both addresses", ranged(),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")).Spec},
-		"SecondOutOfRange": {"a forged second address is not asked for", ranged(),
-			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5")),
-			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5"), func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
 		"DualStackSharedRange": {"the super cluster chooses as many", world{},
 			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:1::5")),
 			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:1::5"), func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
@@ -141,6 +137,63 @@ func TestServicesWithABalancerOfTheTenant(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An address that is not of the tenant's own ranges is never asked for, nor replaced silently.
+func TestServicesWithForeignAddresses(t *testing.T) {
+	w := ranged()
+	for name, in := range map[string]*corev1.Service{
+		"OutOfRange":       service(address("10.96.0.10")),
+		"SecondOutOfRange": service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5")),
+		"BothOutOfRange":   service(families(corev1.IPFamilyPolicyRequireDualStack, "10.96.0.5", "fd00:9::5")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), w, "shop", "web", in, nil)
+			if _, waits := resource.AsWait(err); !waits || len(ops) != 3 || ops[2].Verb != resource.Record {
+				t.Fatalf("got %s, %v", encode(t, ops), err)
+			}
+			got := patched(t, in, resource.Tenant, ops)
+			if !w.facts.ServiceRanges.Contains(got.Spec.ClusterIPs...) || len(got.Spec.ClusterIPs) != len(in.Spec.ClusterIPs) || got.Spec.ClusterIP != got.Spec.ClusterIPs[0] {
+				t.Errorf("it gets %v", got.Spec.ClusterIPs)
+			}
+			if w.facts.ServiceRanges.Contains(in.Spec.ClusterIP) && got.Spec.ClusterIP != in.Spec.ClusterIP {
+				t.Errorf("an address of the range became %s", got.Spec.ClusterIP)
+			}
+			// Another service may get the address before this one does.
+			between := patched(t, in, resource.Tenant, ops[:1])
+			other := service(families(corev1.IPFamilyPolicyPreferDualStack, got.Spec.ClusterIPs...))
+			other.Name, other.UID = "other", "other"
+			taken := w
+			taken.tenant = []resource.Object{other}
+			ops, _ = decide(t, resources.Services(), taken, "shop", "web", between, nil)
+			again := patched(t, between, resource.Tenant, ops)
+			for _, ip := range again.Spec.ClusterIPs {
+				if slices.Contains(got.Spec.ClusterIPs, ip) || !w.facts.ServiceRanges.Contains(ip) {
+					t.Errorf("it gets %v, others have %v", again.Spec.ClusterIPs, got.Spec.ClusterIPs)
+				}
+			}
+		})
+	}
+	kubernetes := service(address("10.96.0.1"))
+	kubernetes.Namespace, kubernetes.Name = "default", "kubernetes"
+	full := world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/28")}}
+	noSuchFamily := world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/22")}}
+	for name, tc := range map[string]struct {
+		w  world
+		in *corev1.Service
+	}{
+		"APIServer": {w, kubernetes},
+		"Full":      {full, service(address("10.96.0.10"))},
+		"NoFamily":  {noSuchFamily, service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), tc.w, tc.in.Namespace, tc.in.Name, tc.in, nil)
+			rejectedWith(t, ops, err, "ClusterIPOutOfRange")
+		})
+	}
+	broken := service(func(s *corev1.Service) { s.Annotations = map[string]string{names.AnnotationReaddress: "x"} })
+	ops, err := decide(t, resources.Services(), w, "shop", "web", broken, nil)
+	rejectedWith(t, ops, err, "Readdressing")
 }
 
 func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
