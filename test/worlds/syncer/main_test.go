@@ -78,11 +78,13 @@ func withWorlds(m *testing.M) (int, error) {
 func options(tenants int) worlds.Options {
 	return worlds.Options{
 		Tenants: tenants, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller",
-			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller"),
+			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
+			"endpointslice-mirroring-controller"),
 		SuperControllers: []string{
 			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
 			"persistentvolume-binder-controller", "persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller",
-			"disruption-controller", "resourceclaim-controller",
+			"disruption-controller", "resourceclaim-controller", "endpoints-controller", "endpointslice-controller",
+			"endpointslice-mirroring-controller",
 		},
 	}
 }

@@ -427,14 +427,15 @@ func TestEndpointSlicesOfServicesWithoutSelector(t *testing.T) {
 		return nil
 	})
 	waitForEvent(t, of, "slices", "bad", "EndpointForbidden")
-	if err := gone(r.client.Get(t.Context(), client.ObjectKey{Namespace: of.super("slices"), Name: "bad"}, &discoveryv1.EndpointSlice{})); err != nil {
-		t.Errorf("the forbidden slice: %v", err)
+	bad := &discoveryv1.EndpointSlice{}
+	if err := r.client.Get(t.Context(), client.ObjectKey{Namespace: of.super("slices"), Name: "bad"}, bad); err != nil || len(bad.Endpoints) > 0 {
+		t.Errorf("the forbidden slice: %v, %v", err, bad.Endpoints)
 	}
-	service.Spec.Selector = map[string]string{"app": "web"}
-	if _, err := of.CoreV1().Services("slices").Update(t.Context(), service, metav1.UpdateOptions{}); err != nil {
+	patch := []byte(`{"spec":{"type":"ExternalName","externalName":"example.com","clusterIP":null,"clusterIPs":null}}`)
+	if _, err := of.CoreV1().Services("slices").Patch(t.Context(), "outside", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	worlds.Eventually(t, limit, "the slice to go when the service selects pods", func(ctx context.Context) error {
+	worlds.Eventually(t, limit, "the slice to go when the service has no endpoints", func(ctx context.Context) error {
 		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super("slices"), Name: "good"}, &discoveryv1.EndpointSlice{}))
 	})
 }
