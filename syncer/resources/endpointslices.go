@@ -23,8 +23,6 @@ func EndpointSlices() resource.Kind {
 		GVK:    discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
 		New:    func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
 		Needed: endpointSliceNeeded,
-		// What is being deleted is in force until its finalizers are gone.
-		KeepWhileDeleting: true,
 
 		Down: endpointSliceDown,
 		Merge: func(existing, want *discoveryv1.EndpointSlice) {

@@ -16,8 +16,6 @@ func NetworkPolicies() resource.Kind {
 		Name: "networkpolicies",
 		GVK:  networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"),
 		New:  func() *networkingv1.NetworkPolicy { return &networkingv1.NetworkPolicy{} },
-		// What is being deleted is in force until its finalizers are gone.
-		KeepWhileDeleting: true,
 
 		Down: networkPolicyDown,
 		Merge: func(existing, want *networkingv1.NetworkPolicy) {

@@ -26,15 +26,14 @@ import (
 // and the tenant Service adopts it.
 func Services() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Service]{
-		Name:              "services",
-		GVK:               corev1.SchemeGroupVersion.WithKind("Service"),
-		New:               func() *corev1.Service { return &corev1.Service{} },
-		ChangesMatter:     true,
-		KeepWhileDeleting: true,
-		Down:              serviceDown,
-		Merge:             serviceMerge,
-		Up:                serviceUp,
-		Refused:           serviceRefused,
+		Name:          "services",
+		GVK:           corev1.SchemeGroupVersion.WithKind("Service"),
+		New:           func() *corev1.Service { return &corev1.Service{} },
+		ChangesMatter: true,
+		Down:          serviceDown,
+		Merge:         serviceMerge,
+		Up:            serviceUp,
+		Refused:       serviceRefused,
 	})
 }
 
@@ -44,9 +43,6 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 			return nil, err
 		}
 		return nil, resource.Waiting(time.Second, "the service to get its new address")
-	}
-	if len(in.Spec.ExternalIPs) > 0 {
-		return nil, resource.Rejected("ExternalIPs", "spec.externalIPs is not allowed: it would take traffic for addresses of others; use a Service of type LoadBalancer")
 	}
 	if misplaced(v, in) {
 		if _, err := replaced(v, in); err != nil {
@@ -78,7 +74,7 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		withoutBalancer(out)
 	}
 	if in.Spec.Type == corev1.ServiceTypeExternalName {
-		return out, nil
+		return out, externalIPs(in)
 	}
 	out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
 	if len(in.Spec.IPFamilies) == 1 {
@@ -91,7 +87,15 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	case in.Spec.ClusterIP != "" && len(v.Tenant.ServiceRanges) > 0:
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
 	}
-	return out, nil
+	return out, externalIPs(in)
+}
+
+// externalIPs refuses the external IPs of a service. The rest of one that exists follows the tenant's.
+func externalIPs(in *corev1.Service) error {
+	if len(in.Spec.ExternalIPs) == 0 {
+		return nil
+	}
+	return resource.Rejected("ExternalIPs", "spec.externalIPs is not allowed: it would take traffic for addresses of others; use a Service of type LoadBalancer")
 }
 
 // ownBalancer says that a controller of the tenant's own balances the load of a service.

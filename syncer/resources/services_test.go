@@ -99,6 +99,22 @@ func TestServicesDown(t *testing.T) {
 	rejectedWith(t, ops, err, "ExternalIPs")
 }
 
+// A Service that runs keeps following the tenant's when an external IP is added, which is refused.
+func TestServicesFollowBesideExternalIPs(t *testing.T) {
+	super := superService()
+	in := service(func(s *corev1.Service) {
+		s.Spec.ExternalIPs, s.Spec.Selector = []string{"10.96.0.10"}, map[string]string{"app": "green"}
+	})
+	ops, err := decide(t, resources.Services(), ranged(), "shop", "web", in, super)
+	if reject, ok := resource.AsReject(err); !ok || reject.Reason != "ExternalIPs" {
+		t.Errorf("error is %v", err)
+	}
+	got := patched(t, super, resource.Super, ops)
+	if got.Spec.Selector["app"] != "green" || len(got.Spec.ExternalIPs) > 0 {
+		t.Errorf("got %s", encode(t, got.Spec))
+	}
+}
+
 // A Service that another balancer serves must not cost the operator one.
 func TestServicesWithABalancerOfTheTenant(t *testing.T) {
 	class, no := "example.com/own", false
