@@ -83,7 +83,7 @@ func testDNSPolicies(t *testing.T, a *local.Access, domain string) {
 	attempts := []struct{ what, script, want string }{
 		{"DNS over UDP", "nslookup " + name + " 2>&1", web.Spec.ClusterIP},
 		{"DNS over TCP", fmt.Sprintf("printf '%s' | nc -w 5 %s 53 | hexdump -v -e '/1 \"%%02x\"'", octal(query(name)), dns.Spec.ClusterIP), hexAddress(web.Spec.ClusterIP)},
-		{"the Service by its address", "wget -q -O- -T 2 http://" + web.Spec.ClusterIP + "/hostname 2>&1 || echo failed", "web-"},
+		{"the Service by its address", "wget -q -O- -T 2 -t 1 http://" + web.Spec.ClusterIP + "/hostname 2>&1 || echo failed", "web-"},
 	}
 	expect := func(policy string, passes ...bool) {
 		t.Helper()
@@ -152,6 +152,8 @@ func TestFileCapabilitiesAreThoseOfUpstream(t *testing.T) {
 				},
 				Containers: []corev1.Container{{
 					Name: "c", Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+					// It may be the runtime's process in the container that says why it cannot execute the program.
+					TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 					// Without a configuration it listens on port 53.
 					ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(53)}}},
 					SecurityContext: &corev1.SecurityContext{
