@@ -82,6 +82,7 @@ type Engine struct {
 	registry *tenants.Registry
 	brake    *brake
 	told     *told
+	blocked  *blocked
 	sent     *sent
 	vetted   *vetted
 	metrics  *metrics
@@ -127,12 +128,13 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options: o, super: super,
-		brake:  newBrake(o.Brake),
-		told:   &told{},
-		sent:   &sent{},
-		vetted: &vetted{},
-		now:    time.Now,
-		holds:  sets.New[string](),
+		brake:   newBrake(o.Brake),
+		told:    &told{},
+		blocked: &blocked{},
+		sent:    &sent{},
+		vetted:  &vetted{},
+		now:     time.Now,
+		holds:   sets.New[string](),
 
 		changed:     make(chan struct{}, 1),
 		superFilled: make(chan struct{}),

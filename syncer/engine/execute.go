@@ -39,12 +39,16 @@ var errStale = errors.New("the cache lags behind")
 
 // settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
 func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err error) {
-	if err == nil {
+	wait, waits := resource.AsWait(err)
+	if !waits || wait.Told == nil {
+		e.blocked.forget(witness{w.Name, key})
+	}
+	switch {
+	case err == nil:
 		w.queue.Forget(key)
 		return
-	}
-	if wait, ok := resource.AsWait(err); ok {
-		w.queue.AddAfter(key, wait.After)
+	case waits:
+		w.queue.AddAfter(key, e.await(ctx, w, key, wait))
 		return
 	}
 	if reject, ok := resource.AsReject(err); ok {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -19,6 +20,36 @@ func (t *told) again(w witness, what string) bool {
 	}
 	t.put(w, what)
 	return false
+}
+
+// patience is how long an object may wait for something that may never come before the tenant is told.
+const patience = 10 * time.Second
+
+// blocked remembers since when an object waits for something that may never come.
+type blocked struct{ remembered[witness, blockage] }
+
+type blockage struct {
+	what  string
+	since time.Time
+}
+
+// await returns when an object that waits is looked at again, and tells the tenant once that has lasted.
+func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *resource.Wait) time.Duration {
+	if wait.Told == nil {
+		return wait.After
+	}
+	who, now := witness{w.Name, key}, e.now()
+	last := e.blocked.get(who)
+	if last.what != wait.Told.Error() {
+		last = blockage{wait.Told.Error(), now}
+		e.blocked.put(who, last)
+	}
+	left := patience - now.Sub(last.since)
+	if left > 0 {
+		return min(wait.After, left)
+	}
+	e.tell(ctx, w, key, wait.Told)
+	return wait.After
 }
 
 // tell records an event on the tenant's object.

@@ -11,6 +11,8 @@ import (
 type Wait struct {
 	Reason string
 	After  time.Duration
+	// Told is what the tenant is told when it lasts; nil for what passes by itself, or is told otherwise.
+	Told *Reject
 }
 
 // Error implements error.
@@ -19,6 +21,13 @@ func (w *Wait) Error() string { return "waiting for " + w.Reason }
 // Waiting returns a Wait for something, with the delay after which to look again whatever happens.
 func Waiting(after time.Duration, format string, args ...any) error {
 	return &Wait{Reason: fmt.Sprintf(format, args...), After: after}
+}
+
+// Blocked returns a Wait for something that may never come: when it lasts, an event with the given reason says so on the
+// tenant's object, in the tenant's words.
+func Blocked(after time.Duration, reason, format string, args ...any) error {
+	message := fmt.Sprintf(format, args...)
+	return &Wait{Reason: message, After: after, Told: &Reject{Reason: reason, Message: "Waiting for " + message}}
 }
 
 // Reject is an error that says: the tenant must change the object. It becomes an event on the tenant object, in the
