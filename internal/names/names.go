@@ -87,12 +87,12 @@ const (
 	Syncer  = "vc-syncer"
 )
 
-// RootCAConfigMap is the ConfigMap that every namespace of every Kubernetes cluster has; because the super cluster
-// owns that name in its namespaces, the tenant's is stored there as SuperRootCAConfigMap.
-const (
-	RootCAConfigMap      = "kube-root-ca.crt"
-	SuperRootCAConfigMap = "tenant-kube-root-ca.crt"
-)
+// RootCAConfigMap is the ConfigMap that every namespace of every Kubernetes cluster has.
+const RootCAConfigMap = "kube-root-ca.crt"
+
+// Marker ends the names, in super namespaces, of the Secrets and ConfigMaps that were made for a tenant. Operators do not
+// use it, so a tenant's object that names a Secret or ConfigMap never reaches one of the operator's.
+const Marker = ".tenancy.x-k8s.io"
 
 // Names inside a root namespace that more than one component must know.
 const (
@@ -242,9 +242,29 @@ func OpaqueValue(tenant TenantID, key, value string) string {
 }
 
 // SuperConfigMap returns the name, in the super namespace, of a tenant's ConfigMap.
-func SuperConfigMap(name string) string {
-	if name == RootCAConfigMap {
-		return SuperRootCAConfigMap
+func SuperConfigMap(name string) string { return marked(name) }
+
+// SuperSecret returns the name, in the super namespace, of a tenant's Secret.
+func SuperSecret(name string) string { return marked(name) }
+
+// maxObjectName is the longest name of an object (an RFC 1123 subdomain).
+const maxObjectName = 253
+
+// marked appends the Marker to a name. A name that is too long for that is cut and gets a hash over the whole of it.
+func marked(name string) string {
+	const room = maxObjectName - len(Marker)
+	if name == "" {
+		return ""
 	}
-	return name
+	if len(name) > room {
+		name = strings.TrimRight(name[:room-hashLength-1], "-.") + "-" + Hash("object", name)
+	}
+	return name + Marker
 }
+
+// AbsentService returns a name that no Service has. It stands, in objects of the super cluster, for a Service that the
+// tenant names and does not have there.
+func AbsentService(name string) string { return AbsentPrefix + Hash("service", name) }
+
+// AbsentPrefix begins the names that AbsentService returns.
+const AbsentPrefix = "absent-"

@@ -69,3 +69,37 @@ func TestReserved(t *testing.T) {
 		}
 	}
 }
+
+// A tenant's Secret or ConfigMap never has the name that the operator's has, whatever the tenant calls it.
+func TestNamesOfSecretsAndConfigMaps(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("a", 62)+".", 4)[:252] + "a"
+	for of, f := range map[string]func(string) string{"Secret": names.SuperSecret, "ConfigMap": names.SuperConfigMap} {
+		seen := map[string]string{}
+		for _, name := range []string{
+			"db", "db.tenant", "kube-root-ca.crt", "token-0123456789abc", "db" + names.Marker,
+			long[:235] + "a", long[:236] + "a", long, long[:252] + "b", long[:221] + "-" + strings.Repeat("b", 30), long[:221] + "." + strings.Repeat("b", 30),
+		} {
+			got := f(name)
+			if other, dup := seen[got]; dup {
+				t.Errorf("%s: %s and %s both map to %s", of, name, other, got)
+			}
+			seen[got] = name
+			if errs := validation.IsDNS1123Subdomain(got); len(errs) > 0 || !strings.HasSuffix(got, names.Marker) {
+				t.Errorf("%s %s maps to %q: %v", of, name, got, errs)
+			}
+		}
+		if got := f("db"); got != "db"+names.Marker {
+			t.Errorf("%s db maps to %q", of, got)
+		}
+		if got := f(""); got != "" { // an optional reference to nothing stays one
+			t.Errorf("%s without a name maps to %q", of, got)
+		}
+	}
+}
+
+func TestAbsentServiceIsAServiceName(t *testing.T) {
+	a, b := names.AbsentService("a"), names.AbsentService(strings.Repeat("b", 63))
+	if errs := append(validation.IsDNS1035Label(a), validation.IsDNS1035Label(b)...); len(errs) > 0 || a == b {
+		t.Errorf("%q and %q: %v", a, b, errs)
+	}
+}

@@ -95,7 +95,12 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		return fmt.Errorf("%s of %s %s in the tenant: %w", op.Verb, w.Name, key, err)
 	}
 	if refusal(err) {
-		message := v.ForTenant(status(err), key.Namespace)
+		message := v.ForTenant(status(err), key.Namespace, func() []resource.Ref {
+			if tenant == nil {
+				return nil
+			}
+			return w.References(tenant)
+		})
 		if ops := w.Refused(v, tenant, super, message); len(ops) > 0 {
 			for _, op := range ops {
 				if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {

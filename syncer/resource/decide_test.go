@@ -3,6 +3,7 @@ package resource_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -346,6 +347,34 @@ func TestMetadataHasAPatchOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestReplicated(t *testing.T) {
+	ref := resource.Ref{Kind: "persistentvolumeclaims", Namespace: "shop", Name: "data"}
+	for name, tc := range map[string]struct {
+		tenant, super *corev1.ConfigMap
+		want          bool
+	}{
+		"Replica":       {inTenant(), inSuper(), true},
+		"Predecessors":  {inTenant(), inSuper(older), false},
+		"Operators":     {inTenant(), inSuper(notOurs), false},
+		"NotInTenant":   {nil, inSuper(), false},
+		"NotReplicated": {inTenant(), nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := view()
+			v.Get = func(side resource.Side, _ resource.Ref) resource.Object {
+				of := map[resource.Side]*corev1.ConfigMap{resource.Tenant: tc.tenant, resource.Super: tc.super}[side]
+				if of == nil {
+					return nil
+				}
+				return of
+			}
+			if got := v.Replicated(ref); got != tc.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
 func TestErrorsAreRecognisedWhenWrapped(t *testing.T) {
 	wait := errors.Join(resource.Waiting(time.Second, "x"))
 	if _, ok := resource.AsWait(wait); !ok {
@@ -358,10 +387,36 @@ func TestErrorsAreRecognisedWhenWrapped(t *testing.T) {
 }
 
 func TestForTenantHidesSuperNames(t *testing.T) {
-	v := view()
-	text := "configmap " + names.SuperRootCAConfigMap + " not found in " + names.SuperNamespace(tenantID, "shop")
-	if got, want := v.ForTenant(text, "shop"), "configmap kube-root-ca.crt not found in shop"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	super, long := names.SuperNamespace(tenantID, "shop"), strings.Repeat("l", 253)
+	refs := func() []resource.Ref {
+		return []resource.Ref{
+			{Kind: "configmaps", Namespace: "shop", Name: "kube-root-ca.crt"}, {Kind: "secrets", Namespace: "shop", Name: "db"},
+			{Kind: "secrets", Namespace: "shop", Name: long}, {Kind: "services", Namespace: "shop", Name: "web"}, {Kind: "nodes"},
+		}
+	}
+	db := names.SuperSecret("db")
+	for name, tc := range map[string]struct{ text, want string }{
+		"Namespace":     {"not found in " + super, "not found in shop"},
+		"NotFound":      {`secret "` + db + `" not found`, `secret "db" not found`},
+		"Mount":         {`MountVolume.SetUp failed for volume "ca" : configmap "` + names.SuperConfigMap("kube-root-ca.crt") + `" not found`, `MountVolume.SetUp failed for volume "ca" : configmap "kube-root-ca.crt" not found`},
+		"NoKey":         {"couldn't find key k in Secret " + super + "/" + db, "couldn't find key k in Secret shop/db"},
+		"PullSecrets":   {"Unable to retrieve some image pull secrets (" + db + ", " + names.SuperSecret(long) + "); attempting", "Unable to retrieve some image pull secrets (db, " + long + "); attempting"},
+		"EndOfSentence": {"There is no " + db + ".", "There is no db."},
+		"Twice":         {db + " " + db, "db db"},
+		"Service":       {"Service " + names.AbsentService("web") + " not found", "Service web not found"},
+		"LongerBefore":  {"my-" + db + " x." + db, "my-" + db + " x." + db},
+		"LongerAfter":   {db + "n " + db + ".example.com", db + "n " + db + ".example.com"},
+		"Unknown":       {names.SuperSecret("other"), names.SuperSecret("other")},
+		"Words":         {"lookup db.tenant: no such host", "lookup db.tenant: no such host"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := view().ForTenant(tc.text, "shop", refs); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+	if got := view().ForTenant(db, "shop", nil); got != db {
+		t.Errorf("without references: %q", got)
 	}
 }
 

@@ -6,7 +6,6 @@ package resource
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -128,13 +127,6 @@ type View struct {
 
 // Enabled says whether a kind is synchronised for the tenant.
 func (v View) Enabled(kind string) bool { return !slices.Contains(v.Tenant.Disabled, kind) }
-
-// ForTenant replaces, in a text of the super cluster about an object in the given tenant namespace, super names by the
-// tenant's.
-func (v View) ForTenant(text, namespace string) string {
-	text = strings.ReplaceAll(text, names.SuperNamespace(v.Tenant.ID, namespace), namespace)
-	return strings.ReplaceAll(text, names.SuperRootCAConfigMap, names.RootCAConfigMap)
-}
 
 // Pair is the two states of one object; either may be absent (nil). Both are read-only.
 type Pair[T Object] struct {

@@ -202,6 +202,15 @@ func rejectedWith(t *testing.T, ops []resource.Op, err error, reason string) {
 	}
 }
 
+// replicas are the super cluster's replicas of objects of the tenant.
+func replicas(of ...resource.Object) []resource.Object {
+	var out []resource.Object
+	for _, o := range of {
+		out = append(out, &metav1.PartialObjectMetadata{ObjectMeta: replicaMeta(o.GetNamespace(), o.GetName(), string(o.GetUID()))})
+	}
+	return out
+}
+
 // replicaMeta is the metadata of a super object in sync.
 func replicaMeta(namespace, name, uid string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{

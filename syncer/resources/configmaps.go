@@ -9,8 +9,8 @@ import (
 
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
 
-// ConfigMaps copies tenant config maps down while something synced refers to them. The root CA bundle, whose name the
-// super cluster uses itself in every namespace, goes under another name.
+// ConfigMaps copies tenant config maps down while something synced refers to them, under names that the ConfigMaps of
+// operators and of the super cluster itself do not have.
 func ConfigMaps() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.ConfigMap]{
 		Name:   "configmaps",

@@ -28,8 +28,8 @@ func TestConfigMaps(t *testing.T) {
 		name, superName string
 		referenced      bool
 	}{
-		"Used":   {"conf", "conf", true},
-		"RootCA": {names.RootCAConfigMap, names.SuperRootCAConfigMap, true},
+		"Used":   {"conf", names.SuperConfigMap("conf"), true},
+		"RootCA": {names.RootCAConfigMap, names.SuperConfigMap(names.RootCAConfigMap), true},
 		"Unused": {"conf", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {

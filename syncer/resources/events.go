@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -71,12 +72,24 @@ func eventUp(v resource.View, p resource.Pair[*corev1.Event]) ([]resource.Op, er
 			APIVersion: in.InvolvedObject.APIVersion, Kind: in.InvolvedObject.Kind, FieldPath: in.InvolvedObject.FieldPath,
 			Namespace: namespace, Name: tenant.GetName(), UID: tenant.GetUID(), ResourceVersion: tenant.GetResourceVersion(),
 		},
-		Type: in.Type, Reason: in.Reason, Message: v.ForTenant(in.Message, namespace), Action: in.Action,
+		Type: in.Type, Reason: in.Reason, Message: v.ForTenant(in.Message, namespace, func() []resource.Ref { return refersTo(tenant) }), Action: in.Action,
 		Source: in.Source, ReportingController: in.ReportingController, ReportingInstance: in.ReportingInstance,
 		FirstTimestamp: in.FirstTimestamp, LastTimestamp: in.LastTimestamp, EventTime: in.EventTime,
 		Count: in.Count, Series: in.Series,
 	}
 	return []resource.Op{{Side: resource.Tenant, Verb: resource.Record, Object: out, Why: in.Reason}}, nil
+}
+
+// refersTo lists what an object that events are about refers to.
+func refersTo(tenant resource.Object) []resource.Ref {
+	switch o := tenant.(type) {
+	case *corev1.Pod:
+		return pods.References(o)
+	case *networkingv1.Ingress:
+		return ingressReferences(o)
+	default:
+		return nil
+	}
 }
 
 func lastSeen(e *corev1.Event) time.Time {

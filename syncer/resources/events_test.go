@@ -27,15 +27,21 @@ func TestEvents(t *testing.T) {
 		return e
 	}
 	w := world{
-		tenant: []resource.Object{&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u"}}},
-		super:  []resource.Object{&corev1.Pod{ObjectMeta: replicaMeta("shop", "web", "u")}},
+		tenant: []resource.Object{&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "u"},
+			Spec:       corev1.PodSpec{ImagePullSecrets: []corev1.LocalObjectReference{{Name: "registry"}}},
+		}},
+		super: []resource.Object{&corev1.Pod{ObjectMeta: replicaMeta("shop", "web", "u")}},
 	}
 	minuteOld := func(e *corev1.Event) { e.LastTimestamp = metav1.NewTime(now().Add(-time.Minute)) }
 	for name, tc := range map[string]struct {
 		in   *corev1.Event
 		want string
 	}{
-		"AboutAPod":      {event(), "mount of shop/web failed"},
+		"AboutAPod": {event(), "mount of shop/web failed"},
+		"NamesASecret": {event(func(e *corev1.Event) {
+			e.Message = "Unable to retrieve some image pull secrets (" + names.SuperSecret("registry") + ", " + names.SuperSecret("other") + ")"
+		}), "Unable to retrieve some image pull secrets (registry, " + names.SuperSecret("other") + ")"},
 		"AboutOtherKind": {event(func(e *corev1.Event) { e.InvolvedObject.Kind = "ConfigMap" }), ""},
 		"AboutOlderPod":  {event(minuteOld, func(e *corev1.Event) { e.InvolvedObject.UID = "older" }), ""},
 		"AboutNobody":    {event(minuteOld, func(e *corev1.Event) { e.InvolvedObject.Name = "gone" }), ""},

@@ -141,7 +141,7 @@ func resourceClaimStatus(v resource.View, tenant, super *resourcev1.ResourceClai
 	for i := range super.Status.Devices {
 		device := super.Status.Devices[i].DeepCopy()
 		for j := range device.Conditions {
-			device.Conditions[j].Message = v.ForTenant(device.Conditions[j].Message, tenant.Namespace)
+			device.Conditions[j].Message = v.ForTenant(device.Conditions[j].Message, tenant.Namespace, nil)
 		}
 		out.Devices = append(out.Devices, *device)
 	}

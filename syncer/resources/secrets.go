@@ -16,6 +16,8 @@ func Secrets() resource.Kind {
 		Name: "secrets",
 		GVK:  corev1.SchemeGroupVersion.WithKind("Secret"),
 		New:  func() *corev1.Secret { return &corev1.Secret{} },
+		// Operators' Secrets have other names, so what refers to a Secret that is not there never reaches one of theirs.
+		Rename: names.SuperSecret,
 		// Tokens are a kind of their own.
 		SuperSelector: resource.Selector{Labels: names.LabelManagedBy + "=" + names.Syncer + ",!" + names.LabelToken},
 		Needed: func(v resource.View, in *corev1.Secret) bool {

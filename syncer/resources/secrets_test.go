@@ -29,6 +29,9 @@ func TestSecrets(t *testing.T) {
 			w := world{referenced: []resource.Ref{{Kind: "secrets", Namespace: "shop", Name: "s"}}}
 			ops, err := decide(t, resources.Secrets(), w, "shop", "s", tc.in, nil)
 			got := created[*corev1.Secret](t, ops, err)
+			if got.Name != names.SuperSecret("s") || got.Annotations[names.AnnotationName] != "s" {
+				t.Errorf("it is called %s, of %s", got.Name, got.Annotations[names.AnnotationName])
+			}
 			if got.Type != tc.want {
 				t.Errorf("%s: type is %s, want %s", tc.reason, got.Type, tc.want)
 			}

@@ -7,13 +7,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
-// kindClaims is the kind of claims of devices.
-const kindClaims = "resourceclaims"
+// Kinds of claims: of devices, and of volumes.
+const (
+	kindClaims       = "resourceclaims"
+	kindVolumeClaims = "persistentvolumeclaims"
+)
 
 // Claims names the resource claims of a tenant's pod, as far as those of templates exist.
 func Claims(pod *corev1.Pod) []string {
@@ -52,17 +55,69 @@ func finishClaim(t *translation, dst, src *corev1.PodResourceClaim) error {
 	return nil
 }
 
-// claimsReady waits for the replicas of the claims that a new pod names. Unlike what a pod mounts they must be of the tenant's
-// claims of today: the scheduler takes what it finds.
+// volumeClaim returns the claim of a volume, empty when it needs none.
+func volumeClaim(pod *corev1.Pod, volume *corev1.Volume) string {
+	switch {
+	case volume.PersistentVolumeClaim != nil:
+		return volume.PersistentVolumeClaim.ClaimName
+	case volume.Ephemeral != nil:
+		return pod.Name + "-" + volume.Name
+	default:
+		return ""
+	}
+}
+
+// claimsReady waits for the replicas of the claims, of volumes and of devices, that a new pod names. Unlike what a kubelet mounts they
+// must be of the tenant's claims of today: the scheduler takes what it finds, and data may be in it.
 func claimsReady(v resource.View, pod *corev1.Pod) error {
-	for _, name := range Claims(pod) {
-		ref := resource.Ref{Kind: kindClaims, Namespace: pod.Namespace, Name: name}
-		claim, replica := v.Get(resource.Tenant, ref), v.Get(resource.Super, ref)
-		if claim == nil || replica == nil || replica.GetAnnotations()[names.AnnotationUID] != string(claim.GetUID()) {
-			return resource.Waiting(retry, "the replica of %s %s", ref.Kind, ref.Name)
+	if none := unclaimed(v, pod); none != "" {
+		switch {
+		case young(v, pod):
+			return resource.Waiting(retry, "a claim of the pod: %s", none)
+		case pod.Spec.NodeName == "":
+			return resource.Waiting(retryNodes, "a claim of the pod: %s", none) // unplaced tells
+		}
+		return resource.Blocked(retry, reasonWaiting, "its claims: %s", none)
+	}
+	for _, ref := range references(pod) {
+		if (ref.Kind == kindClaims || ref.Kind == kindVolumeClaims) && !v.Replicated(ref) {
+			return resource.Blocked(retry, reasonWaiting, "%s", lacking(v, ref))
 		}
 	}
 	return nil
+}
+
+// young says that the claims of a pod may have been made before it, and not be known yet.
+func young(v resource.View, pod *corev1.Pod) bool {
+	return v.Now.Before(pod.CreationTimestamp.Add(retry))
+}
+
+// unclaimed says, as a scheduler does, which claim of a pod the tenant does not have. It is empty when it has them all.
+func unclaimed(v resource.View, pod *corev1.Pod) string {
+	for i := range pod.Spec.Volumes {
+		volume := &pod.Spec.Volumes[i]
+		name := volumeClaim(pod, volume)
+		if name == "" {
+			continue
+		}
+		claim := v.Get(resource.Tenant, resource.Ref{Kind: kindVolumeClaims, Namespace: pod.Namespace, Name: name})
+		switch {
+		case claim == nil && volume.Ephemeral != nil:
+			return fmt.Sprintf("waiting for ephemeral volume controller to create the persistentvolumeclaim %q", name)
+		case claim == nil:
+			return fmt.Sprintf("persistentvolumeclaim %q not found", name)
+		case claim.GetDeletionTimestamp() != nil:
+			return fmt.Sprintf("persistentvolumeclaim %q is being deleted", name)
+		case volume.Ephemeral != nil && !metav1.IsControlledBy(claim, pod):
+			return fmt.Sprintf("PVC %q was not created for pod %q (pod is not owner)", pod.Namespace+"/"+name, pod.Namespace+"/"+pod.Name)
+		}
+	}
+	for _, name := range Claims(pod) {
+		if v.Get(resource.Tenant, resource.Ref{Kind: kindClaims, Namespace: pod.Namespace, Name: name}) == nil {
+			return fmt.Sprintf("resourceclaim %q not found", name)
+		}
+	}
+	return ""
 }
 
 // devices refuses extended resources that the super cluster's scheduler takes from the devices of a class that is not offered:

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +33,7 @@ func TestPodsNameTheirClaims(t *testing.T) {
 	claim := func(uid types.UID, of string) *resourcev1.ResourceClaim {
 		c := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{UID: uid}}
 		if of != "" {
+			c.Labels = map[string]string{names.LabelTenant: string(tenantID)}
 			c.Annotations = map[string]string{names.AnnotationUID: of}
 		}
 		return c
@@ -45,6 +47,7 @@ func TestPodsNameTheirClaims(t *testing.T) {
 		"NotMade":       {pod(claiming), func(*world) {}, false},
 		"NotInTenant":   {pod(claiming, made), func(w *world) { w.remove(resource.Tenant, kindClaims, shop, "gpu") }, false},
 		"NotReplicated": {pod(claiming, made), func(w *world) { w.remove(resource.Super, kindClaims, shop, "web-0-made-x") }, false},
+		"Operators":     {pod(claiming, made), func(w *world) { w.put(resource.Super, kindClaims, shop, "gpu", operators()) }, false},
 		"Predecessors":  {pod(claiming, made), func(w *world) { w.put(resource.Super, kindClaims, shop, "gpu", claim("old-super", "old")) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,6 +92,98 @@ func TestPodsNameTheirClaims(t *testing.T) {
 		if !slices.Contains(refs, resource.Ref{Kind: kindClaims, Namespace: shop, Name: name}) {
 			t.Errorf("it does not refer to %s: %v", name, refs)
 		}
+	}
+}
+
+// A volume is the tenant's own: what the operator, or a predecessor, has under the name of its claim is never mounted.
+func TestPodsMountTheirOwnClaims(t *testing.T) {
+	mounting := volumes(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}})
+	ephemeral := volumes(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}})
+	put := func(side resource.Side, name string, o resource.Object) func(*world) {
+		return func(w *world) { w.put(side, kindVolumeClaims, shop, name, o) }
+	}
+	owned := func(by types.UID) func(*world) {
+		return put(resource.Tenant, "web-0-a", &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			UID: "of-tenant", OwnerReferences: []metav1.OwnerReference{{UID: by, Controller: to(true)}},
+		}})
+	}
+	ending := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "of-tenant", DeletionTimestamp: &metav1.Time{Time: start}}}
+	for name, tc := range map[string]struct {
+		volume func(*corev1.Pod)
+		edit   func(*world)
+		// told is what the tenant is told at once, later is what it is told when that lasts.
+		told, later string
+	}{
+		"Ready":              {volume: mounting, edit: func(*world) {}},
+		"NotInTenant":        {mounting, func(w *world) { w.remove(resource.Tenant, kindVolumeClaims, shop, "data") }, `persistentvolumeclaim "data" not found`, ""},
+		"BeingDeleted":       {mounting, put(resource.Tenant, "data", ending), `persistentvolumeclaim "data" is being deleted`, ""},
+		"NotReplicated":      {mounting, func(w *world) { w.remove(resource.Super, kindVolumeClaims, shop, "data") }, "", `persistentvolumeclaim "data"`},
+		"Operators":          {mounting, put(resource.Super, "data", operators()), "", `persistentvolumeclaim "data"`},
+		"Predecessors":       {mounting, put(resource.Super, "data", replicaOf("older")), "", `persistentvolumeclaim "data"`},
+		"Ephemeral":          {volume: ephemeral, edit: owned("tenant-uid")},
+		"EphemeralNotYet":    {ephemeral, func(w *world) { w.remove(resource.Tenant, kindVolumeClaims, shop, "web-0-a") }, `waiting for ephemeral volume controller to create the persistentvolumeclaim "web-0-a"`, ""},
+		"EphemeralOfOthers":  {ephemeral, owned("other"), `PVC "shop/web-0-a" was not created for pod "shop/web-0" (pod is not owner)`, ""},
+		"EphemeralOperators": {ephemeral, func(w *world) { owned("tenant-uid")(w); put(resource.Super, "web-0-a", operators())(w) }, "", `persistentvolumeclaim "web-0-a"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.share(kindVolumeClaims, "data")
+			w.share(kindVolumeClaims, "web-0-a")
+			tc.edit(w)
+			tenant := pod(tc.volume)
+			ops, err := decide(w, tenant, nil)
+			if tc.told == "" && tc.later == "" {
+				if err != nil || len(ops) != 1 || ops[0].Verb != resource.Create {
+					t.Errorf("got %v, %v; want a replica", summary(ops), err)
+				}
+				return
+			}
+			wait, waits := resource.AsWait(err)
+			if !waits || (wait.Told != nil) != (tc.later != "") || wait.Told != nil && !strings.Contains(wait.Told.Message, tc.later) {
+				t.Fatalf("got %v, want it to wait for %s", err, tc.later)
+			}
+			if tc.told == "" {
+				if len(ops) > 0 {
+					t.Errorf("got %v", summary(ops))
+				}
+				return
+			}
+			told, _, err := w.apply(tenant, nil, ops[:1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := told.Status.Conditions; len(c) != 1 || c[0].Type != corev1.PodScheduled || c[0].Reason != corev1.PodReasonUnschedulable || c[0].Message != tc.told {
+				t.Errorf("conditions are %+v", c)
+			}
+			if event, ok := ops[1].Object.(*corev1.Event); !ok || event.Reason != failedScheduling || event.Message != tc.told {
+				t.Errorf("the event is %+v", ops[1].Object)
+			}
+			if ops, _ := decide(w, told, nil); len(ops) > 0 {
+				t.Errorf("told again: %v", summary(ops))
+			}
+			tenant.CreationTimestamp = metav1.NewTime(w.now)
+			if ops, _ := decide(w, tenant, nil); len(ops) > 0 {
+				t.Errorf("before the claim can be known: %v", summary(ops))
+			}
+			tenant.Spec.NodeName = node // nothing is scheduled then
+			tenant.CreationTimestamp = metav1.Time{}
+			ops, err = decide(w, tenant, nil)
+			if wait, waits := resource.AsWait(err); len(ops) > 0 || !waits || wait.Told == nil || !strings.Contains(wait.Told.Message, tc.told) {
+				t.Errorf("with a node: %v, %v", summary(ops), err)
+			}
+		})
+	}
+	if refs := references(pod(mounting)); !slices.Contains(refs, resource.Ref{Kind: kindVolumeClaims, Namespace: shop, Name: "data"}) {
+		t.Errorf("it does not refer to its claim: %v", refs)
+	}
+	// Once the pod exists it does not matter any more.
+	w := newWorld()
+	w.share(kindVolumeClaims, "data")
+	super := mustDown(t, w, pod(mounting))
+	super.UID = "super-uid"
+	w.remove(resource.Super, kindVolumeClaims, shop, "data")
+	if _, err := decide(w, pod(mounting), super); err != nil {
+		t.Errorf("with a super pod: %v", err)
 	}
 }
 

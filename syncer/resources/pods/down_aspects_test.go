@@ -195,7 +195,15 @@ func TestWaits(t *testing.T) {
 		"HeadlessDNSService": {func(w *world) {
 			w.put(resource.Tenant, "services", "kube-system", "kube-dns", clusterService("None", 53))
 		}, nil, "kube-system/kube-dns"},
-		"ServiceAccountMissing":  {nil, spec(func(s *corev1.PodSpec) { s.ServiceAccountName = "robot" }), "service account shop/robot"},
+		"ServiceAccountMissing": {nil, spec(func(s *corev1.PodSpec) { s.ServiceAccountName = "robot" }), `serviceaccount "robot", which does not exist`},
+		"ServiceAccountOfTheOperator": {func(w *world) {
+			w.share(kindAccounts, "robot")
+			w.put(resource.Super, kindAccounts, shop, "robot", operators())
+		}, spec(func(s *corev1.PodSpec) { s.ServiceAccountName = "robot" }), `events of the serviceaccount "robot" say why`},
+		"SecretWithoutReplica": {func(w *world) {
+			w.share("secrets", "s")
+			w.remove(resource.Super, "secrets", shop, "s")
+		}, volumes(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", Optional: to(true)}}), `events of the secret "s" say why`},
 		"SuperNamespaceMissing":  {func(w *world) { w.remove(resource.Super, "namespaces", "", shop) }, nil, "super namespace"},
 		"SuperNamespaceOfOthers": {func(w *world) { w.put(resource.Super, "namespaces", "", shop, &corev1.Namespace{}) }, nil, "super namespace"},
 	} {
@@ -219,7 +227,7 @@ func TestWaits(t *testing.T) {
 
 func TestServiceAccountThatExists(t *testing.T) {
 	w := newWorld()
-	w.put(resource.Super, "serviceaccounts", shop, "robot", &corev1.ServiceAccount{})
+	w.share(kindAccounts, "robot")
 	got := mustDown(t, w, pod(spec(func(s *corev1.PodSpec) { s.ServiceAccountName = "robot"; s.AutomountServiceAccountToken = to(true) })))
 	if got.Spec.ServiceAccountName != "robot" || got.Spec.AutomountServiceAccountToken == nil || *got.Spec.AutomountServiceAccountToken {
 		t.Errorf("got account %q, automount %v", got.Spec.ServiceAccountName, got.Spec.AutomountServiceAccountToken)
@@ -378,13 +386,13 @@ func TestEnvironment(t *testing.T) {
 		{Name: "NAMESPACE", ValueFrom: fieldRef("metadata.annotations['tenancy.x-k8s.io/namespace']")},
 		{Name: "UID", ValueFrom: fieldRef("metadata.annotations['tenancy.x-k8s.io/uid']")},
 		{Name: "NODE", ValueFrom: fieldRef("spec.nodeName")},
-		{Name: "CM", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperRootCAConfigMap}, Key: "ca.crt"}}},
-		{Name: "S", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}, Key: "k"}}},
+		{Name: "CM", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperConfigMap(names.RootCAConfigMap)}, Key: "ca.crt"}}},
+		{Name: "S", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperSecret("s")}, Key: "k"}}},
 	}
 	if diff := cmp.Diff(want, got.Spec.Containers[0].Env); diff != "" {
 		t.Errorf("env (-want +got):\n%s", diff)
 	}
-	if name := got.Spec.Containers[0].EnvFrom[3].ConfigMapRef.Name; name != names.SuperRootCAConfigMap {
+	if name := got.Spec.Containers[0].EnvFrom[3].ConfigMapRef.Name; name != names.SuperConfigMap(names.RootCAConfigMap) {
 		t.Errorf("envFrom refers to %s", name)
 	}
 	if n := len(got.Spec.InitContainers[0].Env); n != 8 {
@@ -498,15 +506,15 @@ func TestVolumes(t *testing.T) {
 		},
 		"Secret": {
 			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", DefaultMode: to(int32(0o400))}},
-			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", DefaultMode: to(int32(0o400))}},
+			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: names.SuperSecret("s"), DefaultMode: to(int32(0o400))}},
 		},
 		"ConfigMap": {
 			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Optional: to(true)}},
-			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Optional: to(true)}},
+			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperConfigMap("c")}, Optional: to(true)}},
 		},
 		"RootCA": {
 			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"}}},
-			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperRootCAConfigMap}}},
+			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperConfigMap(names.RootCAConfigMap)}}},
 		},
 		"Claim": {corev1.VolumeSource{PersistentVolumeClaim: &claim}, corev1.VolumeSource{PersistentVolumeClaim: &claim}},
 		"Ephemeral": {
@@ -526,13 +534,20 @@ func TestVolumes(t *testing.T) {
 			}}},
 			corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{DefaultMode: to(int32(0o644)), Sources: []corev1.VolumeProjection{
 				{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tokenSecret}, Items: []corev1.KeyToPath{{Key: "0-0", Path: "token"}}}},
-				{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperRootCAConfigMap}}},
+				{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: names.SuperConfigMap(names.RootCAConfigMap)}}},
 				{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tokenSecret}, Items: []corev1.KeyToPath{{Key: "0-2", Path: "vault/token"}}}},
 			}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := mustDown(t, newWorld(), pod(volumes(tc.in)))
+			w := newWorld()
+			w.share(kindVolumeClaims, "data")
+			w.share(kindVolumeClaims, "web-0-a")
+			own := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "of-tenant", OwnerReferences: []metav1.OwnerReference{
+				{UID: "tenant-uid", Controller: to(true)},
+			}}}
+			w.put(resource.Tenant, kindVolumeClaims, shop, "web-0-a", own)
+			got := mustDown(t, w, pod(volumes(tc.in)))
 			if diff := cmp.Diff(tc.want, got.Spec.Volumes[0].VolumeSource); diff != "" {
 				t.Errorf("volume (-want +got):\n%s", diff)
 			}

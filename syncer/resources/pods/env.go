@@ -34,7 +34,7 @@ func finishEphemeral(t *translation, dst, src *corev1.EphemeralContainerCommon) 
 func (t *translation) apiServer() []corev1.EnvVar {
 	s := service(t.view, metav1.NamespaceDefault, "kubernetes")
 	if s == nil || len(s.Spec.Ports) == 0 {
-		t.waitFor("the cluster IP of service default/kubernetes")
+		t.waitFor("the cluster IP of the Service default/kubernetes")
 		return nil
 	}
 	ip, port := s.Spec.ClusterIP, strconv.Itoa(int(s.Spec.Ports[0].Port))

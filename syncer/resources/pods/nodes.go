@@ -333,12 +333,15 @@ func withdraw(super *corev1.Pod) []resource.Op {
 	return ops
 }
 
-// unplaced tells the tenant, as a scheduler does, that there is no node for a pod.
+// unplaced tells the tenant, as a scheduler does, that there is no node for a pod, or that it has not all claims.
 func unplaced(v resource.View, pod *corev1.Pod) ([]resource.Op, error) {
 	if v.Tenant.Scheduler || pod.DeletionTimestamp != nil || pod.Spec.NodeName != "" || len(pod.Spec.SchedulingGates) > 0 || terminal(pod) {
 		return nil, nil
 	}
 	none := place(v, pod).none
+	if none == "" && !young(v, pod) {
+		none = unclaimed(v, pod)
+	}
 	if none == "" {
 		return nil, nil
 	}

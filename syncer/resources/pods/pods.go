@@ -4,6 +4,7 @@
 package pods
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +17,9 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
 )
+
+// reasonWaiting is the reason of the event of a pod that waits, before it is in the super cluster, for something else.
+const reasonWaiting = "Waiting"
 
 // retry is when a pod that waits for something is looked at again although no event arrived.
 const retry = 2 * time.Second
@@ -148,10 +152,19 @@ func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, annotat
 func referencesReady(v resource.View, pod *corev1.Pod) error {
 	for _, ref := range references(pod) {
 		if ref.Namespace != "" && ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil {
-			return resource.Waiting(retry, "the replica of %s %s", ref.Kind, ref.Name)
+			return resource.Blocked(retry, reasonWaiting, "%s", lacking(v, ref))
 		}
 	}
 	return nil
+}
+
+// lacking names, for the tenant, something that a pod refers to and that the super cluster does not have.
+func lacking(v resource.View, ref resource.Ref) string {
+	what := fmt.Sprintf("%s %q", strings.TrimSuffix(ref.Kind, "s"), ref.Name)
+	if v.Get(resource.Tenant, ref) == nil {
+		return what + ", which does not exist"
+	}
+	return what + ", which the underlying cluster does not have yet; if that lasts, events of the " + what + " say why"
 }
 
 // podLabels returns the labels that go down: not those that come up. Selectors over pods are translated alike.
@@ -261,6 +274,9 @@ func replica(pod *corev1.Pod) bool {
 	return tenant != "" && pod.Namespace == names.SuperNamespace(names.TenantID(tenant), namespace)
 }
 
+// References lists what a tenant's pod refers to.
+func References(pod *corev1.Pod) []resource.Ref { return references(pod) }
+
 // references lists what a tenant's pod needs to run.
 func references(pod *corev1.Pod) []resource.Ref {
 	found := map[resource.Ref]bool{}
@@ -281,6 +297,9 @@ func references(pod *corev1.Pod) []resource.Ref {
 	}
 	for _, claim := range Claims(pod) {
 		add(kindClaims, claim)
+	}
+	for i := range pod.Spec.Volumes {
+		add(kindVolumeClaims, volumeClaim(pod, &pod.Spec.Volumes[i]))
 	}
 	for _, secret := range pod.Spec.ImagePullSecrets {
 		add("secrets", secret.Name)

@@ -271,9 +271,9 @@ func filled(r *rand.Rand, refusals bool) *corev1.Pod {
 func TestAnyPodIsTranslated(t *testing.T) {
 	k := &kind{copiers: compile(table()), admit: func(psa.Level, *corev1.Pod) error { return nil }} // the table alone
 	w := newWorld()
-	w.put(resource.Super, "serviceaccounts", shop, "x", &corev1.ServiceAccount{})
-	w.put(resource.Super, "serviceaccounts", shop, "xx", &corev1.ServiceAccount{})
-	w.put(resource.Super, "serviceaccounts", shop, "xxx", &corev1.ServiceAccount{})
+	for _, account := range []string{"x", "xx", "xxx"} {
+		w.share(kindAccounts, account)
+	}
 	for seed := range uint64(80) {
 		for level, refusals := range map[psa.Level]bool{psa.LevelPrivileged: false, psa.LevelBaseline: true} {
 			w.facts.PodSecurity = level

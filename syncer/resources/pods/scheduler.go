@@ -101,7 +101,7 @@ func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error)
 func end(v resource.View, tenant *corev1.Pod, reason, message string) ([]resource.Op, error) {
 	status := *tenant.Status.DeepCopy()
 	status.Phase, status.Reason = corev1.PodFailed, reason
-	status.Message = "Node " + tenant.Spec.NodeName + " has no room for the pod: " + v.ForTenant(message, tenant.Namespace)
+	status.Message = "Node " + tenant.Spec.NodeName + " has no room for the pod: " + v.ForTenant(message, tenant.Namespace, nil)
 	ops, err := patchStatus(resource.Tenant, tenant, status)
 	if err != nil {
 		return nil, err

@@ -49,9 +49,9 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 	if err := t.dns(dst, src); err != nil {
 		return err
 	}
-	if account := src.ServiceAccountName; account != "" && account != defaultServiceAccount &&
-		t.view.Get(resource.Super, resource.Ref{Kind: kindAccounts, Namespace: t.pod.Namespace, Name: account}) == nil {
-		t.waitFor("service account %s/%s", t.pod.Namespace, account)
+	account := resource.Ref{Kind: kindAccounts, Namespace: t.pod.Namespace, Name: src.ServiceAccountName}
+	if account.Name != "" && account.Name != defaultServiceAccount && !t.view.Replicated(account) {
+		t.waitFor("%s", lacking(t.view, account))
 	}
 	return nil
 }
@@ -224,6 +224,12 @@ func configMap(dst *string, name string) error {
 	return nil
 }
 
+// secret sets the name under which a Secret is found in the super namespace.
+func secret(dst *string, name string) error {
+	*dst = names.SuperSecret(name)
+	return nil
+}
+
 // Limits of resolv.conf, as the API and the kubelet have them.
 const (
 	maxNameservers   = 3
@@ -245,7 +251,7 @@ func (t *translation) dns(dst, src *corev1.PodSpec) error {
 	}
 	server := t.dnsServer()
 	if server == "" {
-		t.waitFor("the cluster IP of service kube-system/kube-dns")
+		t.waitFor("the cluster IP of the Service kube-system/kube-dns")
 		return nil
 	}
 	domain := t.view.Tenant.ClusterDomain

@@ -9,8 +9,9 @@ const (
 	whyPlain       = "means the same in the super cluster"
 	whyNested      = "each field in it is decided by itself"
 	whyMember      = "part of a field that is passed"
-	whyNames       = "objects of the namespace have the same names in the super namespace"
-	whyRootCA      = "kube-root-ca.crt is stored under another name, because the super cluster owns that one"
+	whyMarked      = "the replica has a name that the operator's objects do not have"
+	whyOwnClaim    = "only of a replica of the tenant's claim; until there is one, the pod waits"
+	whyAccount     = "only of a replica of the tenant's account, or default, which every namespace has; until there is one, the pod waits"
 	whyBaseline    = "the Pod Security levels baseline and restricted refuse it"
 	whyVolumeType  = "volumes of this type are not offered; use configMap, secret, emptyDir, projected, downwardAPI, persistentVolumeClaim, ephemeral or image"
 	whyClaims      = "resource claims are not offered here"
@@ -40,7 +41,8 @@ func specTable() []rules {
 			pass(whyNested, "Volumes", "InitContainers", "Containers", "SecurityContext", "Affinity", "TopologySpreadConstraints", "Resources", "HostAliases", "ReadinessGates", "OS", "ResourceClaims"),
 			pass(whyPlain, "RestartPolicy", "TerminationGracePeriodSeconds", "ActiveDeadlineSeconds", "ShareProcessNamespace", "Hostname", "EnableServiceLinks"),
 			pass("a container that runs first writes the name that follows from it in the tenant into /etc/hosts", "Subdomain"),
-			pass(whyNames, "ServiceAccountName", "ImagePullSecrets"),
+			pass(whyAccount, "ServiceAccountName"),
+			pass(whyNested, "ImagePullSecrets"),
 			pass(whyNodes, "NodeSelector"),
 			mapped("added through the ephemeralcontainers subresource once the pod exists", "EphemeralContainers"),
 			mapped("ClusterFirst means the tenant's DNS, with the search path of the tenant's namespace", "DNSPolicy", "DNSConfig"),
@@ -95,21 +97,22 @@ func specTable() []rules {
 		decidedBy(func(_ *translation, dst, src *corev1.ConfigMapKeySelector) error {
 			return configMap(&dst.Name, src.Name)
 		},
-			mapped(whyRootCA, "LocalObjectReference"),
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Key", "Optional")),
-		decided[corev1.SecretKeySelector](
-			pass(whyNames, "LocalObjectReference"),
+		decidedBy(func(_ *translation, dst, src *corev1.SecretKeySelector) error { return secret(&dst.Name, src.Name) },
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Key", "Optional")),
 		decided[corev1.EnvFromSource](
 			pass(whyMember, "Prefix"),
 			pass(whyNested, "ConfigMapRef", "SecretRef")),
 		decidedBy(func(_ *translation, dst, src *corev1.ConfigMapEnvSource) error { return configMap(&dst.Name, src.Name) },
-			mapped(whyRootCA, "LocalObjectReference"),
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Optional")),
-		decided[corev1.SecretEnvSource](
-			pass(whyNames, "LocalObjectReference"),
+		decidedBy(func(_ *translation, dst, src *corev1.SecretEnvSource) error { return secret(&dst.Name, src.Name) },
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Optional")),
-		decided[corev1.LocalObjectReference](pass(whyNames, "Name")),
+		decidedBy(func(_ *translation, dst, src *corev1.LocalObjectReference) error { return secret(&dst.Name, src.Name) },
+			mapped("names a Secret: "+whyMarked, "Name")),
 
 		decided[corev1.Probe](
 			pass(whyNested, "ProbeHandler"),
@@ -181,8 +184,7 @@ func specTable() []rules {
 			pass(whyNested, "VolumeSource")),
 		decided[corev1.VolumeSource](
 			pass(whyPlain, "EmptyDir", "Image"),
-			pass(whyNames, "Secret", "PersistentVolumeClaim"),
-			pass(whyNested, "ConfigMap", "DownwardAPI", "Projected"),
+			pass(whyNested, "Secret", "PersistentVolumeClaim", "ConfigMap", "DownwardAPI", "Projected"),
 			mapped("becomes a reference to the claim, which the tenant's control plane makes", "Ephemeral"),
 			privilege(whyBaseline, "HostPath"),
 			refused(whyVolumeType, "GCEPersistentDisk", "AWSElasticBlockStore", "GitRepo", "NFS", "ISCSI", "Glusterfs", "RBD", "FlexVolume", "Cinder", "CephFS",
@@ -190,17 +192,19 @@ func specTable() []rules {
 		decided[corev1.HostPathVolumeSource](pass(whyMember, "Path", "Type")),
 		decided[corev1.EmptyDirVolumeSource](pass(whyMember, "Medium", "SizeLimit")),
 		decided[corev1.ImageVolumeSource](pass(whyMember, "Reference", "PullPolicy")),
-		decided[corev1.SecretVolumeSource](
-			pass(whyNames, "SecretName"),
+		decidedBy(func(_ *translation, dst, src *corev1.SecretVolumeSource) error {
+			return secret(&dst.SecretName, src.SecretName)
+		},
+			mapped(whyMarked, "SecretName"),
 			pass(whyMember, "Items", "DefaultMode", "Optional")),
 		decided[corev1.PersistentVolumeClaimVolumeSource](
-			pass(whyNames, "ClaimName"),
+			pass(whyOwnClaim, "ClaimName"),
 			pass(whyMember, "ReadOnly")),
 		decided[corev1.EphemeralVolumeSource](drop("the tenant's control plane makes the claim from it", "VolumeClaimTemplate")),
 		decidedBy(func(_ *translation, dst, src *corev1.ConfigMapVolumeSource) error {
 			return configMap(&dst.Name, src.Name)
 		},
-			mapped(whyRootCA, "LocalObjectReference"),
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Items", "DefaultMode", "Optional")),
 		decided[corev1.KeyToPath](pass(whyMember, "Key", "Path", "Mode")),
 		decided[corev1.DownwardAPIVolumeSource](pass(whyMember, "Items", "DefaultMode")),
@@ -213,14 +217,14 @@ func specTable() []rules {
 			mapped("becomes a Secret with a token of the tenant's API server", "ServiceAccountToken"),
 			refused("trust bundles are not offered", "ClusterTrustBundle"),
 			refused("pod certificates are not offered", "PodCertificate")),
-		decided[corev1.SecretProjection](
-			pass(whyNames, "LocalObjectReference"),
+		decidedBy(func(_ *translation, dst, src *corev1.SecretProjection) error { return secret(&dst.Name, src.Name) },
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Items", "Optional")),
 		decided[corev1.DownwardAPIProjection](pass(whyMember, "Items")),
 		decidedBy(func(_ *translation, dst, src *corev1.ConfigMapProjection) error {
 			return configMap(&dst.Name, src.Name)
 		},
-			mapped(whyRootCA, "LocalObjectReference"),
+			mapped(whyMarked, "LocalObjectReference"),
 			pass(whyMember, "Items", "Optional")),
 		decided[corev1.ServiceAccountTokenProjection](
 			mapped("asked for when the token is requested", "Audience", "ExpirationSeconds"),

@@ -41,7 +41,7 @@ func (t *translation) copy(dst, src any) error {
 // waitFor notes that something is missing.
 func (t *translation) waitFor(format string, args ...any) {
 	if t.wait == nil {
-		t.wait = resource.Waiting(retry, format, args...)
+		t.wait = resource.Blocked(retry, reasonWaiting, format, args...)
 	}
 }
 

@@ -504,9 +504,27 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// What a kubelet says of Secrets and ConfigMaps, it says by their names in the super cluster.
+func TestStatusNamesWhatThePodRefersTo(t *testing.T) {
+	w := newWorld()
+	tenant := pod(bound, mainContainer(func(c *corev1.Container) {
+		c.EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "db"}}}}
+	}))
+	super := running(t, w, tenant, func(p *corev1.Pod) {
+		p.Status.ContainerStatuses[0].State.Waiting = &corev1.ContainerStateWaiting{
+			Reason: "CreateContainerConfigError", Message: `secret "` + names.SuperSecret("db") + `" not found`,
+		}
+		p.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Message: "lookup other" + names.Marker}
+	})
+	got := reported(t, w, tenant, super).Status.ContainerStatuses[0]
+	if got.State.Waiting.Message != `secret "db" not found` || got.LastTerminationState.Terminated.Message != "lookup other"+names.Marker {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestMint(t *testing.T) {
 	w := newWorld()
-	w.put(resource.Super, "serviceaccounts", shop, "robot", &corev1.ServiceAccount{})
+	w.share(kindAccounts, "robot")
 	tenant := pod(bound, withToken, spec(func(s *corev1.PodSpec) { s.ServiceAccountName = "robot" }))
 	super := running(t, w, tenant)
 	tenant = reported(t, w, tenant, super)
@@ -598,7 +616,14 @@ func TestRunningPodsStayManageable(t *testing.T) {
 	}
 	withAccount := func(p *corev1.Pod) { p.Spec.ServiceAccountName = "app" }
 	hasAccount := func(w *world) {
-		w.put(resource.Super, kindAccounts, shop, "app", &corev1.ServiceAccount{})
+		w.put(resource.Tenant, kindAccounts, shop, "app", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{UID: "app"}})
+		w.put(resource.Super, kindAccounts, shop, "app", &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+			Labels: map[string]string{names.LabelTenant: string(tenantID)}, Annotations: map[string]string{names.AnnotationUID: "app"},
+		}})
+	}
+	accountGone := func(w *world) {
+		w.remove(resource.Tenant, kindAccounts, shop, "app")
+		w.remove(resource.Super, kindAccounts, shop, "app")
 	}
 	for name, tc := range map[string]struct {
 		before func(*world) // the pod was made
@@ -612,8 +637,8 @@ func TestRunningPodsStayManageable(t *testing.T) {
 		"HigherLevel":              {now: restricted},
 		"HigherLevelEphemeral":     {now: restricted, change: confined, ops: []string{"PatchEphemeral super Drifted"}},
 		"HigherLevelBadEphemeral":  {now: restricted, change: ephemeral("debug"), reject: "PodSecurity"},
-		"AccountGone":              {pod: withAccount, before: hasAccount, now: func(w *world) { w.remove(resource.Super, kindAccounts, shop, "app") }},
-		"AccountGoneWithEphemeral": {pod: withAccount, before: hasAccount, now: func(w *world) { w.remove(resource.Super, kindAccounts, shop, "app") }, change: ephemeral("debug"), ops: []string{"PatchEphemeral super Drifted"}},
+		"AccountGone":              {pod: withAccount, before: hasAccount, now: accountGone},
+		"AccountGoneWithEphemeral": {pod: withAccount, before: hasAccount, now: accountGone, change: ephemeral("debug"), ops: []string{"PatchEphemeral super Drifted"}},
 		"DNSGone":                  {now: func(w *world) { w.remove(resource.Tenant, "services", "kube-system", "kube-dns") }},
 		"HostPathNotAllowedAnyMore": {
 			pod:    volumes(corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/srv"}}),

@@ -65,6 +65,24 @@ func (w *world) put(side resource.Side, kind, namespace, name string, o resource
 	w.caches[side][resource.Ref{Kind: kind, Namespace: namespace, Name: name}] = o
 }
 
+// share puts an object of the tenant and its replica into the namespace shop.
+func (w *world) share(kind, name string) {
+	w.put(resource.Tenant, kind, shop, name, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "of-tenant"}})
+	w.put(resource.Super, kind, shop, name, replicaOf("of-tenant"))
+}
+
+// replicaOf is the replica of an object of the tenant.
+func replicaOf(uid types.UID) resource.Object {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		UID: "of-super", Labels: map[string]string{names.LabelTenant: string(tenantID)}, Annotations: map[string]string{names.AnnotationUID: string(uid)},
+	}}
+}
+
+// operators is an object of the operator.
+func operators() resource.Object {
+	return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: "operators"}}
+}
+
 func (w *world) remove(side resource.Side, kind, namespace, name string) {
 	delete(w.caches[side], resource.Ref{Kind: kind, Namespace: namespace, Name: name})
 }
