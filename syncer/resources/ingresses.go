@@ -3,7 +3,9 @@ package resources
 import (
 	"slices"
 	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -43,7 +45,7 @@ func ingressClass(in *networkingv1.Ingress) string {
 	return in.Annotations[legacyClass]
 }
 
-// ingressReferences lists the class and the Secrets of an Ingress, and what else its backends are.
+// ingressReferences lists the class, the Secrets and the backends of an Ingress.
 func ingressReferences(in *networkingv1.Ingress) []resource.Ref {
 	refs := []resource.Ref{{Kind: kindIngressClasses, Name: ingressClass(in)}}
 	add := func(kind, name string) {
@@ -61,14 +63,11 @@ func ingressReferences(in *networkingv1.Ingress) []resource.Ref {
 		}
 	}
 	for _, b := range backends(&in.Spec) {
-		if b.Resource == nil || b.Resource.APIGroup != nil && *b.Resource.APIGroup != "" {
-			continue
+		if b.Service != nil {
+			add(resource.Services, b.Service.Name)
 		}
-		switch b.Resource.Kind {
-		case "ConfigMap":
-			add("configmaps", b.Resource.Name)
-		case "Secret":
-			add("secrets", b.Resource.Name)
+		if kind := backendKind(b); kind != "" {
+			add(kind, b.Resource.Name)
 		}
 	}
 	if refs[0].Name == "" {
@@ -77,29 +76,51 @@ func ingressReferences(in *networkingv1.Ingress) []resource.Ref {
 	return refs
 }
 
+// backendKind returns the kind of a backend that is no Service, empty for one that is not offered.
+func backendKind(b *networkingv1.IngressBackend) string {
+	switch {
+	case b.Resource == nil || b.Resource.APIGroup != nil && *b.Resource.APIGroup != "":
+		return ""
+	case b.Resource.Kind == "ConfigMap":
+		return resource.ConfigMaps
+	case b.Resource.Kind == "Secret":
+		return resource.Secrets
+	default:
+		return ""
+	}
+}
+
 // backends returns all backends of an Ingress.
-func backends(spec *networkingv1.IngressSpec) []networkingv1.IngressBackend {
-	var out []networkingv1.IngressBackend
+func backends(spec *networkingv1.IngressSpec) []*networkingv1.IngressBackend {
+	var out []*networkingv1.IngressBackend
 	if spec.DefaultBackend != nil {
-		out = append(out, *spec.DefaultBackend)
+		out = append(out, spec.DefaultBackend)
 	}
 	for _, rule := range spec.Rules {
 		if rule.HTTP == nil {
 			continue
 		}
-		for _, path := range rule.HTTP.Paths {
-			out = append(out, path.Backend)
+		for i := range rule.HTTP.Paths {
+			out = append(out, &rule.HTTP.Paths[i].Backend)
 		}
 	}
 	return out
 }
 
 func ingressDown(v resource.View, in *networkingv1.Ingress) (*networkingv1.Ingress, error) {
-	class := ingressClass(in)
+	class, spec := ingressClass(in), in.Spec.DeepCopy()
 	out := &networkingv1.Ingress{Spec: networkingv1.IngressSpec{
-		IngressClassName: &class, DefaultBackend: in.Spec.DefaultBackend, TLS: in.Spec.TLS, Rules: in.Spec.Rules,
+		IngressClassName: &class, DefaultBackend: spec.DefaultBackend, TLS: spec.TLS, Rules: spec.Rules,
 	}}
 	copyMeta(v, in, out)
+	for i := range out.Spec.TLS {
+		out.Spec.TLS[i].SecretName = names.SuperSecret(out.Spec.TLS[i].SecretName)
+	}
+	for _, b := range backends(&out.Spec) {
+		if err := backendDown(v, in.Namespace, b); err != nil {
+			return nil, err
+		}
+	}
 	annotations := map[string]string{}
 	for key, value := range out.GetAnnotations() {
 		down, pass, err := ingressAnnotation(v, in, key, value)
@@ -114,7 +135,43 @@ func ingressDown(v resource.View, in *networkingv1.Ingress) (*networkingv1.Ingre
 	return out, nil
 }
 
-// ingressUp brings back where the Ingress is reached.
+// backendDown replaces the name of a backend by that of its replica. A Service that the tenant does not have there becomes one that
+// nobody has: the ingress controller serves the other paths, as it does where a Service does not exist.
+func backendDown(v resource.View, namespace string, b *networkingv1.IngressBackend) error {
+	if b.Service != nil && noBackend(v, namespace, b.Service.Name) != "" {
+		b.Service.Name = names.AbsentService(b.Service.Name)
+	}
+	if b.Resource == nil {
+		return nil
+	}
+	kind := backendKind(b)
+	if kind == "" {
+		return resource.Rejected("BackendNotAllowed", "the backend %s %q is not offered here: use a Service, a ConfigMap or a Secret", b.Resource.Kind, b.Resource.Name)
+	}
+	b.Resource.Name, _ = resource.Renamed(kind, b.Resource.Name)
+	return nil
+}
+
+// noBackend says why an Ingress does not lead to a Service, or nothing.
+func noBackend(v resource.View, namespace, name string) string {
+	ref := resource.Ref{Kind: resource.Services, Namespace: namespace, Name: name}
+	service, ok := v.Get(resource.Tenant, ref).(*corev1.Service)
+	switch {
+	case !ok || service == nil:
+		return "which does not exist"
+	case service.Spec.Type == corev1.ServiceTypeExternalName:
+		return "which is of type ExternalName: the ingress controller would look for that name in the underlying cluster"
+	case !v.Replicated(ref):
+		return "which the underlying cluster does not have yet; if that lasts, events of the Service say why"
+	default:
+		return ""
+	}
+}
+
+// retryBackend is when an Ingress without one of its backends is looked at again although no event arrived.
+const retryBackend = time.Minute
+
+// ingressUp brings back where the Ingress is reached, and tells which of its Services are not.
 func ingressUp(v resource.View, p resource.Pair[*networkingv1.Ingress]) ([]resource.Op, error) {
 	if p.Tenant == nil || p.Super == nil || p.Super.Annotations[names.AnnotationUID] != string(p.Tenant.UID) ||
 		!v.Offers(kindIngressClasses, ingressClass(p.Tenant)) { // another controller may write it by now
@@ -123,10 +180,22 @@ func ingressUp(v resource.View, p resource.Pair[*networkingv1.Ingress]) ([]resou
 	current := p.Tenant.DeepCopy()
 	current.Status = *p.Super.Status.DeepCopy()
 	patch, err := resource.Diff(p.Tenant, current, resource.SameObject)
-	if err != nil || patch == nil {
+	if err != nil {
 		return nil, err
 	}
-	return []resource.Op{{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status}}, nil
+	var ops []resource.Op
+	if patch != nil {
+		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status})
+	}
+	for _, b := range backends(&p.Tenant.Spec) {
+		if b.Service == nil {
+			continue
+		}
+		if why := noBackend(v, p.Tenant.Namespace, b.Service.Name); why != "" {
+			return ops, resource.Blocked(retryBackend, "BackendNotFound", "Service %q, %s", b.Service.Name, why)
+		}
+	}
+	return ops, nil
 }
 
 // Annotations of an Ingress are instructions to a controller that all tenants share: they write into its configuration,
@@ -146,6 +215,7 @@ func ingressAnnotation(v resource.View, in *networkingv1.Ingress, key, value str
 		if !ok {
 			return "", false, resource.Rejected("AnnotationNotAllowed", "annotation %s can only name a Secret of the namespace of the Ingress", key)
 		}
+		secret = names.SuperSecret(secret)
 		if strings.Contains(value, "/") {
 			secret = names.SuperNamespace(v.Tenant.ID, in.Namespace) + "/" + secret
 		}

@@ -1,12 +1,14 @@
 package resources_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -25,10 +27,14 @@ func withClasses() world {
 		}
 		return c
 	}
-	return world{
+	web := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "web"}}
+	w := world{
 		super:  []resource.Object{class("nginx", "real", "", "true"), class("hidden", "real", "", "false"), class("own", "real", "", "true")},
 		tenant: []resource.Object{class("nginx", "", "real", ""), class("hidden", "", "real", ""), class("own", "", "", "")},
 	}
+	// A cluster-scoped object comes first where two have one name.
+	w.tenant, w.super = append(w.tenant, web), append(w.super, replicas(web)...)
+	return w
 }
 
 func ingress(edit ...func(*networkingv1.Ingress)) *networkingv1.Ingress {
@@ -50,6 +56,17 @@ func ingress(edit ...func(*networkingv1.Ingress)) *networkingv1.Ingress {
 		f(in)
 	}
 	return in
+}
+
+// ingressReplica is what the super cluster has of it.
+func ingressReplica() *networkingv1.Ingress {
+	out := ingress()
+	out.ObjectMeta = replicaMeta("shop", "web", "u")
+	out.Spec.DefaultBackend.Resource.Name = names.SuperConfigMap("page")
+	for i := range out.Spec.TLS {
+		out.Spec.TLS[i].SecretName = names.SuperSecret("cert")
+	}
+	return out
 }
 
 func annotated(key, value string) func(*networkingv1.Ingress) {
@@ -81,7 +98,7 @@ func TestIngressesOfOfferedClassesGoDown(t *testing.T) {
 			ops, err := decide(t, resources.Ingresses(), withClasses(), "shop", "web", tc.in, nil)
 			if tc.down {
 				got := created[*networkingv1.Ingress](t, ops, err)
-				if diff := cmp.Diff(ingress().Spec, got.Spec); diff != "" {
+				if diff := cmp.Diff(ingressReplica().Spec, got.Spec); diff != "" {
 					t.Errorf("-want +got\n%s", diff)
 				}
 				if _, legacy := got.Annotations["kubernetes.io/ingress.class"]; legacy {
@@ -91,6 +108,65 @@ func TestIngressesOfOfferedClassesGoDown(t *testing.T) {
 				t.Errorf("got %s, %v; want nothing", encode(t, ops), err)
 			}
 		})
+	}
+}
+
+// An Ingress leads to Services of the tenant only. Where there is none, the other paths are served all the same.
+func TestIngressBackends(t *testing.T) {
+	service := func(uid types.UID, edit func(*corev1.Service)) *corev1.Service {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "api", UID: uid}}
+		if edit != nil {
+			edit(s)
+		}
+		return s
+	}
+	operators := service("operators", func(s *corev1.Service) { s.Namespace = names.SuperNamespace(tenantID, "shop") })
+	own := service("own", nil)
+	external := service("own", func(s *corev1.Service) {
+		s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "kubernetes.default.svc"
+	})
+	for name, tc := range map[string]struct {
+		tenant, super []resource.Object
+		told          string
+	}{
+		"Own":           {[]resource.Object{own}, replicas(own), ""},
+		"NotInTenant":   {nil, []resource.Object{operators}, `Service "api", which does not exist`},
+		"Operators":     {[]resource.Object{own}, []resource.Object{operators}, `Service "api", which the underlying cluster does not have`},
+		"NotReplicated": {[]resource.Object{own}, nil, `Service "api", which the underlying cluster does not have`},
+		"Predecessors":  {[]resource.Object{own}, replicas(service("older", nil)), `Service "api", which the underlying cluster does not have`},
+		"External":      {[]resource.Object{external}, replicas(external), `Service "api", which is of type ExternalName`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := withClasses()
+			w.tenant, w.super = append(w.tenant, tc.tenant...), append(w.super, tc.super...)
+			in := ingress(func(in *networkingv1.Ingress) {
+				in.Spec.DefaultBackend = &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "api"}}
+			})
+			ops, err := decide(t, resources.Ingresses(), w, "shop", "web", in, nil)
+			want := "api"
+			if tc.told != "" {
+				want = names.AbsentService("api")
+			}
+			got := created[*networkingv1.Ingress](t, ops, nil)
+			if got.Spec.DefaultBackend.Service.Name != want || got.Spec.Rules[0].HTTP.Paths[0].Backend.Service.Name != "web" {
+				t.Errorf("it leads to %s", encode(t, got.Spec))
+			}
+			if err != nil {
+				t.Errorf("nothing is there to report yet: %v", err)
+			}
+			replica := got.DeepCopy()
+			replica.UID = "super"
+			ops, err = decide(t, resources.Ingresses(), w, "shop", "web", in, replica)
+			wait, waits := resource.AsWait(err)
+			if len(ops) > 0 || waits != (tc.told != "") || waits && (wait.Told == nil || !strings.Contains(wait.Told.Message, tc.told)) {
+				t.Errorf("in sync: %s, %v", encode(t, ops), err)
+			}
+		})
+	}
+	for _, kind := range []string{"Service", "StorageBucket"} {
+		in := ingress(func(in *networkingv1.Ingress) { in.Spec.DefaultBackend.Resource.Kind = kind })
+		ops, err := decide(t, resources.Ingresses(), withClasses(), "shop", "web", in, nil)
+		rejectedWith(t, ops, err, "BackendNotAllowed")
 	}
 }
 
@@ -105,8 +181,8 @@ func TestIngressAnnotations(t *testing.T) {
 	}{
 		"Rewrite":        {nginx + "rewrite-target", "/$2", "/$2", false},
 		"Origin":         {nginx + "cors-allow-origin", "https://a.example.com, https://b.example.com:8443", "https://a.example.com, https://b.example.com:8443", false},
-		"Secret":         {nginx + "auth-secret", "users", "users", false},
-		"OwnSecret":      {nginx + "auth-tls-secret", "shop/ca", own + "/ca", false},
+		"Secret":         {nginx + "auth-secret", "users", names.SuperSecret("users"), false},
+		"OwnSecret":      {nginx + "auth-tls-secret", "shop/ca", own + "/" + names.SuperSecret("ca"), false},
 		"ForeignSecret":  {nginx + "auth-secret", "kube-system/users", "", true},
 		"SuperSecret":    {nginx + "auth-tls-secret", own + "/ca", "", true},
 		"StrangeSecret":  {nginx + "auth-secret", "shop/a/b", "", true},
@@ -160,6 +236,7 @@ func TestIngressReferences(t *testing.T) {
 		{Kind: "secrets", Namespace: "shop", Name: "cert"},
 		{Kind: "secrets", Namespace: "shop", Name: "users"},
 		{Kind: "configmaps", Namespace: "shop", Name: "page"},
+		{Kind: "services", Namespace: "shop", Name: "web"},
 		{Kind: "secrets", Namespace: "shop", Name: "asset"},
 	}
 	if diff := cmp.Diff(want, resources.Ingresses().References(in)); diff != "" {
@@ -168,8 +245,7 @@ func TestIngressReferences(t *testing.T) {
 }
 
 func TestIngressesLive(t *testing.T) {
-	replica := ingress()
-	replica.ObjectMeta = replicaMeta("shop", "web", "u")
+	replica := ingressReplica()
 	address := networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{Ingress: []networkingv1.IngressLoadBalancerIngress{{IP: "192.0.2.1"}}}}
 	replica.Status = address
 	ops, err := decide(t, resources.Ingresses(), withClasses(), "shop", "web", ingress(), replica)
@@ -186,7 +262,7 @@ func TestIngressesLive(t *testing.T) {
 	drifted := replica.DeepCopy()
 	drifted.Spec.Rules = nil
 	ops, err = decide(t, resources.Ingresses(), withClasses(), "shop", "web", current, drifted)
-	if diff := cmp.Diff(current.Spec, patched(t, drifted, resource.Super, ops).Spec); diff != "" || err != nil {
+	if diff := cmp.Diff(replica.Spec, patched(t, drifted, resource.Super, ops).Spec); diff != "" || err != nil {
 		t.Errorf("after drift: %v; -want +got\n%s", err, diff)
 	}
 	// The class changes to one that is none of ours.
