@@ -61,7 +61,6 @@ func refused(why string, fields ...string) fieldRule { return fieldRule{pods.Ref
 // Reasons that many fields share.
 const (
 	whySame      = "means the same on both sides"
-	whyNames     = "objects of the namespace have the same names in the super namespace"
 	whyPodLabels = "pods have the same labels on both sides; keys that do not go down have the same replacement on pods and in selectors"
 	whyOperator  = "is the operator's business"
 	whyNested    = "each field in it is decided by itself"
@@ -109,13 +108,14 @@ func fieldRules() []typeRules {
 		rulesOf[corev1.PersistentVolumeClaimSpec](
 			pass(whySame, "AccessModes", "StorageClassName", "VolumeMode"),
 			mapped("requests, which is what claims have", "Resources"),
-			mapped("only a claim of the namespace; others are refused", "DataSource", "DataSourceRef"),
+			mapped("only the replica of a claim of the namespace, or of a snapshot where they are offered; others are refused", "DataSource", "DataSourceRef"),
 			drop("classes of volume attributes are not offered, which an event says", "VolumeAttributesClassName"),
 			refused("unless it names a volume that an earlier claim of the tenant left, with the reclaim policy Retain", "VolumeName"),
 			refused("volumes are provisioned for the claim", "Selector")),
 		rulesOf[networkingv1.IngressSpec](
 			mapped("only of classes that are offered; also taken from the old annotation", "IngressClassName"),
-			pass(whyNames, "DefaultBackend", "TLS", "Rules")),
+			mapped("without a Service that is not the tenant's own; other resources than ConfigMaps and Secrets are refused", "DefaultBackend", "Rules"),
+			mapped("the replica of a Secret has a name that the operator's objects do not have", "TLS")),
 		rulesOf[networkingv1.NetworkPolicySpec](
 			mapped(whyPodLabels, "PodSelector"),
 			pass(whySame, "PolicyTypes"),

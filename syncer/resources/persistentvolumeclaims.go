@@ -34,9 +34,9 @@ func PersistentVolumeClaims() resource.Kind {
 	})
 }
 
-// claimReferences names the volume of a claim, and the snapshot that it is filled from.
+// claimReferences names the volume of a claim, and what it is filled from.
 func claimReferences(in *corev1.PersistentVolumeClaim) []resource.Ref {
-	refs := snapshotOf(in)
+	refs := sourceOf(in)
 	if in.Spec.VolumeName != "" {
 		refs = append(refs, volumeRef(in.Spec.VolumeName))
 	}
@@ -52,19 +52,30 @@ func claimHold(v resource.View, super *corev1.PersistentVolumeClaim) ([]resource
 	return policySettled(v, pv)
 }
 
-// retrySnapshot is when a claim that waits for its snapshot is looked at again although no event arrived.
-const retrySnapshot = time.Minute
+// retrySource is when a claim that waits for what it is filled from is looked at again although no event arrived.
+const retrySource = time.Minute
 
 // volumeSnapshots is the kind of snapshots, when a SyncPolicy offers them.
 const volumeSnapshots = "volumesnapshots.snapshot.storage.k8s.io"
 
-// snapshotOf names the snapshot that a claim is filled from.
-func snapshotOf(in *corev1.PersistentVolumeClaim) []resource.Ref {
+// sourceOf names the snapshot or claim that a claim is filled from.
+func sourceOf(in *corev1.PersistentVolumeClaim) []resource.Ref {
 	from := in.Spec.DataSource
-	if from == nil || from.Kind != "VolumeSnapshot" || from.APIGroup == nil || *from.APIGroup != "snapshot.storage.k8s.io" {
+	if from == nil {
 		return nil
 	}
-	return []resource.Ref{{Kind: volumeSnapshots, Namespace: in.Namespace, Name: from.Name}}
+	group := ""
+	if from.APIGroup != nil {
+		group = *from.APIGroup
+	}
+	switch {
+	case from.Kind == "VolumeSnapshot" && group == "snapshot.storage.k8s.io":
+		return []resource.Ref{{Kind: volumeSnapshots, Namespace: in.Namespace, Name: from.Name}}
+	case from.Kind == "PersistentVolumeClaim" && group == "":
+		return []resource.Ref{{Kind: "persistentvolumeclaims", Namespace: in.Namespace, Name: from.Name}}
+	default:
+		return nil
+	}
 }
 
 func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
@@ -114,14 +125,15 @@ func claimable(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 	case !cloneable(in):
 		return nil, resource.Rejected("DataSourceNotAllowed", "only a PersistentVolumeClaim or a VolumeSnapshot of the same namespace can be spec.dataSource here")
 	}
-	for _, snapshot := range snapshotOf(in) {
-		if v.Get(resource.Super, snapshot) != nil {
+	for _, source := range sourceOf(in) {
+		kind := in.Spec.DataSource.Kind
+		if v.Replicated(source) {
 			continue
 		}
-		if v.Get(resource.Tenant, snapshot) != nil {
-			return nil, resource.Waiting(retrySnapshot, "snapshot %s/%s", in.Namespace, snapshot.Name)
+		if v.Get(resource.Tenant, source) != nil {
+			return nil, resource.Blocked(retrySource, "DataSourceNotFound", "%s %q, which this claim is to be filled from and the underlying cluster does not have yet", kind, source.Name)
 		}
-		return nil, resource.Rejected("DataSourceNotFound", "VolumeSnapshot %q, which this claim is to be filled from, does not exist, or snapshots are not offered here", snapshot.Name)
+		return nil, resource.Rejected("DataSourceNotFound", "%s %q, which this claim is to be filled from, does not exist, or its kind is not offered here", kind, source.Name)
 	}
 	return nil, nil
 }
@@ -225,7 +237,7 @@ func cloneable(in *corev1.PersistentVolumeClaim) bool {
 	if ref != nil && (from == nil || ref.Kind != from.Kind || ref.Name != from.Name || ref.Namespace != nil) {
 		return false // the API server sets both to the same, where it can
 	}
-	return from == nil || from.Kind == "PersistentVolumeClaim" || snapshotOf(in) != nil
+	return from == nil || sourceOf(in) != nil
 }
 
 // claimUp brings back the size that a bound claim has, and how far growing it is. That it is bound, the tenant finds out

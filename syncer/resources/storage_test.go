@@ -51,11 +51,22 @@ func superClaim(edit ...func(*corev1.PersistentVolumeClaim)) *corev1.PersistentV
 
 func TestPersistentVolumeClaimsDown(t *testing.T) {
 	other := "other"
+	from := claim(func(c *corev1.PersistentVolumeClaim) { c.Name, c.UID = "from", "from" })
+	operators := claim(func(c *corev1.PersistentVolumeClaim) {
+		c.Namespace, c.Name = names.SuperNamespace(tenantID, "shop"), "operators"
+	})
+	w := world{tenant: []resource.Object{from}, super: append(replicas(from), operators)}
 	for name, tc := range map[string]struct {
 		in     *corev1.PersistentVolumeClaim
 		reject string
 	}{
 		"Dynamic": {claim(), ""},
+		"CloneOfOperators": {claim(func(c *corev1.PersistentVolumeClaim) {
+			c.Spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "operators"}
+		}), "DataSourceNotFound"},
+		"CloneOfAnotherGroup": {claim(func(c *corev1.PersistentVolumeClaim) {
+			c.Spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: &other, Kind: "PersistentVolumeClaim", Name: "from"}
+		}), "DataSourceNotAllowed"},
 		"Clone": {claim(func(c *corev1.PersistentVolumeClaim) {
 			c.Spec.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "from"}
 		}), ""},
@@ -77,7 +88,7 @@ func TestPersistentVolumeClaimsDown(t *testing.T) {
 		"Lost": {claim(bound), "VolumeLost"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ops, err := decide(t, resources.PersistentVolumeClaims(), world{}, "shop", "data", tc.in, nil)
+			ops, err := decide(t, resources.PersistentVolumeClaims(), w, "shop", "data", tc.in, nil)
 			if tc.reject != "" {
 				rejectedWith(t, ops, err, tc.reject)
 				return
@@ -438,17 +449,16 @@ func snapshot() *corev1.TypedLocalObjectReference {
 
 func TestClaimsWaitForTheirSnapshots(t *testing.T) {
 	inTenant := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"namespace": "shop", "name": "daily"}}}
-	inSuper := inTenant.DeepCopy()
-	inSuper.SetNamespace(names.SuperNamespace(tenantID, "shop"))
+	inTenant.SetUID("daily")
 	in := &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data", UID: "claim"},
 		Spec:       corev1.PersistentVolumeClaimSpec{DataSource: snapshot()},
 	}
 	ops, err := decide(t, resources.PersistentVolumeClaims(), world{tenant: []resource.Object{inTenant}}, "shop", "data", in, nil)
-	if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+	if wait, waits := resource.AsWait(err); !waits || wait.Told == nil || len(ops) > 0 {
 		t.Errorf("before the snapshot is there: ops are %v, error is %v", ops, err)
 	}
-	ops, err = decide(t, resources.PersistentVolumeClaims(), world{tenant: []resource.Object{inTenant}, super: []resource.Object{inSuper}}, "shop", "data", in, nil)
+	ops, err = decide(t, resources.PersistentVolumeClaims(), world{tenant: []resource.Object{inTenant}, super: replicas(inTenant)}, "shop", "data", in, nil)
 	got := created[*corev1.PersistentVolumeClaim](t, ops, err)
 	if diff := cmp.Diff(snapshot(), got.Spec.DataSource); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
