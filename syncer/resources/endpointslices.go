@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -19,18 +20,23 @@ import (
 // service with one. Endpoints objects need no copy: the tenant mirrors them into slices.
 func EndpointSlices() resource.Kind {
 	return resource.Of(resource.Resource[*discoveryv1.EndpointSlice]{
-		Name:   "endpointslices",
-		GVK:    discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
-		New:    func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
-		Needed: endpointSliceNeeded,
-
+		Name: "endpointslices",
+		GVK:  discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
+		New:  func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
+		Needed: func(v resource.View, in *discoveryv1.EndpointSlice) bool {
+			// The operator may have a Service of that name, whose traffic the slice would take.
+			return copiedDown(v, in) && v.Replicated(serviceOf(in))
+		},
 		Down: endpointSliceDown,
 		Merge: func(existing, want *discoveryv1.EndpointSlice) {
 			existing.Endpoints, existing.Ports = want.Endpoints, want.Ports
 		},
 		Up: func(v resource.View, p resource.Pair[*discoveryv1.EndpointSlice]) ([]resource.Op, error) {
-			if p.Tenant == nil || !endpointSliceNeeded(v, p.Tenant) {
+			if p.Tenant == nil || !copiedDown(v, p.Tenant) {
 				return nil, nil
+			}
+			if service := serviceOf(p.Tenant); !v.Replicated(service) {
+				return nil, resource.Blocked(retryService, "Waiting", "Service %q, which the underlying cluster does not have yet; if that lasts, its events say why", service.Name)
 			}
 			_, err := allowedEndpoints(v, p.Tenant)
 			return nil, err
@@ -46,7 +52,8 @@ func computed(in *discoveryv1.EndpointSlice) bool {
 	return in.Labels[discoveryv1.LabelManagedBy] == "endpointslice-controller.k8s.io"
 }
 
-func endpointSliceNeeded(v resource.View, in *discoveryv1.EndpointSlice) bool {
+// copiedDown says whether a slice is one that the super cluster does not compute by itself.
+func copiedDown(v resource.View, in *discoveryv1.EndpointSlice) bool {
 	service, ok := v.Get(resource.Tenant, serviceOf(in)).(*corev1.Service)
 	return ok && service.Spec.Type != corev1.ServiceTypeExternalName && (len(service.Spec.Selector) == 0 || !computed(in))
 }
@@ -68,6 +75,9 @@ func leftSlices(v resource.View, super *corev1.Service) []resource.Op {
 	slices.SortFunc(ops, func(a, b resource.Op) int { return strings.Compare(a.Object.GetName(), b.Object.GetName()) })
 	return ops
 }
+
+// retryService is when a slice that waits for its Service is looked at again although no event arrived.
+const retryService = time.Minute
 
 // serviceOf names the service that a slice belongs to.
 func serviceOf(in *discoveryv1.EndpointSlice) resource.Ref {

@@ -34,7 +34,12 @@ func TestEndpointSlices(t *testing.T) {
 	selecting := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "selecting"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"a": "b"}}}
 	kubernetes := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kubernetes"}}
 	external := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "external"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName}}
-	w := world{tenant: []resource.Object{manual, selecting, external, kubernetes}, nodes: []string{"192.0.2.7"}}
+	waiting := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "waiting", UID: "w"}}
+	operators := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: names.SuperNamespace(tenantID, "shop"), Name: "waiting", UID: "operators"}}
+	w := world{
+		tenant: []resource.Object{manual, selecting, external, kubernetes, waiting},
+		super:  append(replicas(manual, selecting, external, kubernetes), operators), nodes: []string{"192.0.2.7"},
+	}
 	computed := func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 		s.Labels[discoveryv1.LabelManagedBy] = "endpointslice-controller.k8s.io"
 		return s
@@ -44,6 +49,7 @@ func TestEndpointSlices(t *testing.T) {
 		in     *discoveryv1.EndpointSlice
 		reject bool
 		none   bool
+		waits  bool
 	}{
 		"External":  {in: slice("shop", "manual", "203.0.113.9")},
 		"Left":      {in: computed(slice("shop", "manual", "203.0.113.9"))},
@@ -51,6 +57,7 @@ func TestEndpointSlices(t *testing.T) {
 		"Selecting": {in: computed(slice("shop", "selecting", "203.0.113.9")), none: true},
 		"Elsewhere": {in: slice("shop", "external", "203.0.113.9"), none: true},
 		"NoService": {in: slice("shop", "missing", "203.0.113.9"), none: true},
+		"Operators": {in: slice("shop", "waiting", "203.0.113.9"), waits: true},
 		"APIServer": {in: slice("default", "kubernetes", "192.0.2.7")},
 		// Attack N-05.
 		"Loopback":    {in: slice("shop", "manual", "127.0.0.1"), reject: true},
@@ -68,6 +75,12 @@ func TestEndpointSlices(t *testing.T) {
 				tc.in.Endpoints = append(tc.in.Endpoints, allowed)
 			}
 			ops, err := decide(t, resources.EndpointSlices(), w, tc.in.Namespace, "s", tc.in, nil)
+			if tc.waits {
+				if wait, waits := resource.AsWait(err); !waits || wait.Told == nil || len(ops) > 0 {
+					t.Errorf("got %s, %v; want it to wait", encode(t, ops), err)
+				}
+				return
+			}
 			if tc.none {
 				if len(ops) > 0 || err != nil {
 					t.Errorf("got %s, %v; want nothing", encode(t, ops), err)
