@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,15 +46,8 @@ type policy struct {
 
 	allow, drop, refuse, up, verbatim *tree
 	references                        []reference
+	kinds                             Kinds
 	label                             *regexp.Regexp
-}
-
-type reference struct {
-	at        *tree
-	group     string
-	kind      string
-	name      string // of the built-in kind, empty for another
-	configMap bool
 }
 
 // New reads a policy and the CustomResourceDefinition that it is about. The error is a Problem.
@@ -122,7 +114,7 @@ func fits(p *tenancyv1alpha1.SyncPolicy, scope string) error {
 func readPolicy(p *tenancyv1alpha1.SyncPolicy, d *definition, chosen version, kinds Kinds) (*policy, error) {
 	out := &policy{
 		name: p.Spec.Resource, gvk: d.gvk(chosen), plural: d.Spec.Names.Plural, status: chosen.Subresources.Status != nil,
-		selector: labels.Everything(), label: regexp.MustCompile(labelPattern),
+		selector: labels.Everything(), kinds: kinds, label: regexp.MustCompile(labelPattern),
 	}
 	var err error
 	for _, f := range []struct {
@@ -136,13 +128,8 @@ func readPolicy(p *tenancyv1alpha1.SyncPolicy, d *definition, chosen version, ki
 			return nil, err
 		}
 	}
-	for _, r := range p.Spec.References {
-		at, err := parse([]tenancyv1alpha1.FieldPath{r.Path})
-		if err != nil {
-			return nil, err
-		}
-		name, _ := kinds(schema.GroupKind{Group: r.Group, Kind: r.Kind})
-		out.references = append(out.references, reference{at: at, group: r.Group, kind: r.Kind, name: name, configMap: r.Group == "" && r.Kind == "ConfigMap"})
+	if out.references, err = readReferences(p.Spec.References); err != nil {
+		return nil, err
 	}
 	if p.Spec.Selector != nil {
 		if out.selector, err = metav1.LabelSelectorAsSelector(p.Spec.Selector); err != nil {
@@ -202,73 +189,14 @@ func (p *policy) down(v resource.View, in *unstructured.Unstructured) (*unstruct
 		only(passing, p.allow)
 	}
 	without(passing, p.drop.union(p.up))
-	p.rename(passing)
+	if err := p.lead(v, in, passing); err != nil {
+		return nil, err
+	}
 	namespaces(passing, p.verbatim, func(name string) string { return names.SuperNamespace(v.Tenant.ID, name) })
 	replace(out, passing, false)
 	v.CopyMeta(in, out)
 	without(out.Object, p.drop)
 	return out, nil
-}
-
-// rename replaces names that differ between the two sides.
-func (p *policy) rename(content map[string]any) {
-	for _, r := range p.references {
-		if !r.configMap {
-			continue
-		}
-		visit(content, r.at, func(element any, set func(any)) {
-			switch element := element.(type) {
-			case string:
-				set(names.SuperConfigMap(element))
-			case map[string]any:
-				if name, ok := element["name"].(string); ok && r.matches(element) {
-					element["name"] = names.SuperConfigMap(name)
-				}
-			}
-		})
-	}
-}
-
-// matches says whether a reference, as far as it says what it refers to, is of this kind.
-func (r reference) matches(element map[string]any) bool {
-	if kind, ok := element["kind"].(string); ok && kind != r.kind {
-		return false
-	}
-	for _, field := range []string{"group", "apiGroup"} {
-		if group, ok := element[field].(string); ok && group != r.group {
-			return false
-		}
-	}
-	return true
-}
-
-// refs lists what a tenant's object refers to, as far as that goes down only with it.
-func (p *policy) refs(in *unstructured.Unstructured) []resource.Ref {
-	var out []resource.Ref
-	for _, r := range p.references {
-		if r.name == "" {
-			continue // it goes down by itself
-		}
-		visit(in.Object, r.at, func(element any, _ func(any)) {
-			ref := resource.Ref{Kind: r.name, Namespace: in.GetNamespace()}
-			switch element := element.(type) {
-			case string:
-				ref.Name = element
-			case map[string]any:
-				if !r.matches(element) {
-					return
-				}
-				ref.Name, _ = element["name"].(string)
-				if namespace, ok := element["namespace"].(string); ok && namespace != "" {
-					ref.Namespace = namespace
-				}
-			}
-			if ref.Name != "" && !slices.Contains(out, ref) {
-				out = append(out, ref)
-			}
-		})
-	}
-	return out
 }
 
 func (p *policy) toTenant(r *resource.Resource[*unstructured.Unstructured], publish *tenancyv1alpha1.Publish) {
@@ -290,7 +218,7 @@ func (p *policy) toTenant(r *resource.Resource[*unstructured.Unstructured], publ
 		if p.allow != nil {
 			only(passing, p.allow)
 		}
-		p.forTenant(v, passing)
+		p.forTenant(v, "", nil, passing)
 		replace(out, passing, !p.status)
 		out.SetLabels(published(in.GetLabels()))
 		out.SetAnnotations(published(in.GetAnnotations()))

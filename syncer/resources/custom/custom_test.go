@@ -3,6 +3,8 @@ package custom_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -62,7 +65,9 @@ func policy(edit ...func(*tenancyv1alpha1.SyncPolicySpec)) *tenancyv1alpha1.Sync
 func toTenant(s *tenancyv1alpha1.SyncPolicySpec) { s.Direction = tenancyv1alpha1.ToTenant }
 
 func builtIn(k schema.GroupKind) (string, bool) {
-	name, ok := map[schema.GroupKind]string{{Kind: "Secret"}: "secrets", {Kind: "ConfigMap"}: "configmaps"}[k]
+	name, ok := map[schema.GroupKind]string{
+		{Kind: "Secret"}: "secrets", {Kind: "ConfigMap"}: "configmaps", {Kind: "Service"}: "services", {Kind: "PersistentVolumeClaim"}: "persistentvolumeclaims",
+	}[k]
 	return name, ok
 }
 
@@ -331,13 +336,13 @@ func TestDown(t *testing.T) {
 			},
 			`{"a":1}`, "", "",
 		},
-		"RootCA": {
-			"the one config map that has another name in the super cluster",
+		"SecretsAndConfigMaps": {
+			"they have names that the operator's do not have, whatever kind the policy expects",
 			func(s *tenancyv1alpha1.SyncPolicySpec) {
 				s.References = []tenancyv1alpha1.SyncReference{{Path: ".spec.ca", Kind: "ConfigMap"}, {Path: ".spec.refs[*]", Kind: "ConfigMap"}}
 			},
 			`{"ca":"kube-root-ca.crt","refs":[{"kind":"ConfigMap","name":"kube-root-ca.crt"},{"kind":"Secret","name":"kube-root-ca.crt"}]}`,
-			`{"ca":"tenant-kube-root-ca.crt","refs":[{"kind":"ConfigMap","name":"tenant-kube-root-ca.crt"},{"kind":"Secret","name":"kube-root-ca.crt"}]}`, "",
+			`{"ca":"kube-root-ca.crt.tenancy.x-k8s.io","refs":[{"kind":"ConfigMap","name":"kube-root-ca.crt.tenancy.x-k8s.io"},{"kind":"Secret","name":"kube-root-ca.crt.tenancy.x-k8s.io"}]}`, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -410,6 +415,14 @@ func TestStatusComesUp(t *testing.T) {
 			`{"text":"in ` + superShop + `: a.` + superShop + `.svc","parents":[{"namespace":"` + superShop + `"}]}`, 3,
 			`{"metadata":{"uid":"w-uid"},"status":{"parents":[{"namespace":"shop"}],"text":"in shop: a.shop.svc"}}`,
 		},
+		"NamesOfSecrets": {
+			"and those of what it refers to",
+			func(s *tenancyv1alpha1.SyncPolicySpec) {
+				s.References = []tenancyv1alpha1.SyncReference{{Path: ".spec.key", Kind: "Secret"}}
+			},
+			`{"text":"Secret ` + superShop + "/" + names.SuperSecret("k") + ` has no key"}`, 3,
+			`{"metadata":{"uid":"w-uid"},"status":{"text":"Secret shop/k has no key"}}`,
+		},
 		"Observed":         {"what was seen is the tenant's", nil, `{"observedGeneration":7}`, 3, `{"metadata":{"uid":"w-uid"},"status":{"observedGeneration":3}}`},
 		"ObservedBefore":   {"an older one was seen", nil, `{"observedGeneration":6}`, 3, `{"metadata":{"uid":"w-uid"},"status":{"observedGeneration":2}}`},
 		"ChangedMeanwhile": {"what was seen was made from an older one", nil, `{"observedGeneration":7}`, 4, `{"metadata":{"uid":"w-uid"},"status":{"observedGeneration":3}}`},
@@ -430,7 +443,7 @@ func TestStatusComesUp(t *testing.T) {
 				tc.edit(&p.Spec)
 			}
 			k := read(t, p, crd()).Objects
-			tenant := widget(`{"a":1}`)
+			tenant := widget(`{"a":1,"key":"k"}`)
 			super := replica(t, k, tenant)
 			var status any
 			if err := json.Unmarshal([]byte(tc.status), &status); err != nil {
@@ -503,6 +516,107 @@ func TestDriftAndWhatTheSuperClusterDecides(t *testing.T) {
 	ops, err = k.Decide(v, key, tenant, super)
 	if err != nil || len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Absent {
 		t.Errorf("withdrawn, ops are %+v, error is %v", ops, err)
+	}
+}
+
+// What has the same name on both sides is referred to when it is the tenant's own, never when it is the operator's.
+func TestObjectsReferToTheTenantsOwn(t *testing.T) {
+	p := policy()
+	p.Spec.References = []tenancyv1alpha1.SyncReference{
+		{Path: ".spec.claim", Kind: "PersistentVolumeClaim"}, {Path: ".spec.backends[*]", Kind: "Service"}, {Path: ".spec.key", Kind: "Secret"},
+	}
+	k := read(t, p, crd()).Objects
+	object := func(namespace, name string, uid types.UID) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: uid}}
+	}
+	ours := func(name, uid string) *metav1.PartialObjectMetadata {
+		o := object(names.SuperNamespace(tenantID, "shop"), name, "super")
+		o.Labels, o.Annotations = map[string]string{names.LabelTenant: string(tenantID)}, map[string]string{names.AnnotationUID: uid}
+		return o
+	}
+	tenant := []resource.Object{object("shop", "data", "data"), object("shop", "web", "web"), object("shop", "other", "other")}
+	super := []resource.Object{ours("data", "data"), ours("web", "web"), object(names.SuperNamespace(tenantID, "shop"), "other", "operators"), ours("old", "older")}
+	in := func(claim, service string) *unstructured.Unstructured {
+		return widget(`{"claim":"` + claim + `","backends":[{"name":"` + service + `"}],"key":"k"}`)
+	}
+	look := func(replica *unstructured.Unstructured) resource.View {
+		v := view(tenant...)
+		get := v.Get
+		v.Get = func(side resource.Side, ref resource.Ref) resource.Object {
+			if side == resource.Super && ref.Kind == p.Spec.Resource && replica != nil {
+				return replica
+			}
+			for _, o := range super {
+				if side == resource.Super && o.GetName() == ref.Name && ref.Namespace == "shop" {
+					return o
+				}
+			}
+			return get(side, ref)
+		}
+		return v
+	}
+	key := resource.Key{Tenant: tenantID, Namespace: "shop", Name: "w"}
+	for name, tc := range map[string]struct {
+		claim, service string
+		// waits is what the tenant is told when the object is new, and when it has a replica that refers to something else.
+		created, changed string
+		// claimNow and serviceNow are what the changed replica refers to.
+		claimNow, serviceNow string
+	}{
+		"Own":              {"data", "web", "", "", "data", "web"},
+		"OperatorsClaim":   {"other", "web", `PersistentVolumeClaim "other"`, `PersistentVolumeClaim "other"`, "", ""},
+		"NoClaim":          {"none", "web", `PersistentVolumeClaim "none", which does not exist`, `PersistentVolumeClaim "none"`, "", ""},
+		"ClaimOfBefore":    {"old", "web", `PersistentVolumeClaim "old"`, `PersistentVolumeClaim "old"`, "", ""},
+		"OperatorsService": {"data", "other", `Service "other"`, "", "data", names.AbsentService("other")},
+		"NoService":        {"data", "none", `Service "none", which does not exist`, "", "data", names.AbsentService("none")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := k.Decide(look(nil), key, in(tc.claim, tc.service), nil)
+			wait, waits := resource.AsWait(err)
+			if waits != (tc.created != "") || waits && (wait.Told == nil || !strings.Contains(wait.Told.Message, tc.created) || len(ops) > 0) {
+				t.Fatalf("new: %+v, %v", ops, err)
+			}
+			ops, err = k.Decide(look(nil), key, in("data", "web"), nil)
+			if err != nil || len(ops) != 1 {
+				t.Fatalf("the replica of before: %+v, %v", ops, err)
+			}
+			replica, _ := ops[0].Object.DeepCopyObject().(*unstructured.Unstructured)
+			replica.SetUID("super")
+			ops, err = k.Decide(look(replica), key, in(tc.claim, tc.service), replica)
+			wait, waits = resource.AsWait(err)
+			if waits != (tc.changed != "") || waits && (wait.Told == nil || !strings.Contains(wait.Told.Message, tc.changed)) {
+				t.Fatalf("changed: %+v, %v", ops, err)
+			}
+			spec, _ := replica.Object["spec"].(map[string]any)
+			for _, op := range ops {
+				if op.Side != resource.Super {
+					continue
+				}
+				var patch map[string]any
+				if err := json.Unmarshal(op.Patch, &patch); err != nil {
+					t.Fatal(err)
+				}
+				changes, _ := patch["spec"].(map[string]any)
+				maps.Copy(spec, changes)
+			}
+			want := map[string]any{"claim": tc.claimNow, "backends": []any{map[string]any{"name": tc.serviceNow}}, "key": names.SuperSecret("k")}
+			if tc.changed != "" {
+				want["claim"], want["backends"] = "data", []any{map[string]any{"name": "web"}}
+			}
+			if diff := cmp.Diff(want, spec); diff != "" {
+				t.Errorf("the replica: -want +got\n%s", diff)
+			}
+		})
+	}
+	// What a replica refers to may go: a snapshot outlives its claim.
+	ops, err := k.Decide(look(nil), key, in("data", "web"), nil)
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("the replica of before: %+v, %v", ops, err)
+	}
+	replica, _ := ops[0].Object.DeepCopyObject().(*unstructured.Unstructured)
+	tenant = tenant[1:]
+	if ops, err := k.Decide(look(replica), key, in("data", "web"), replica); err != nil || len(ops) > 0 {
+		t.Errorf("after the claim went: %+v, %v", ops, err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package custom
 
 import (
-	"regexp"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,7 +16,7 @@ func (p *policy) upward(v resource.View, pair resource.Pair[*unstructured.Unstru
 		return nil, nil
 	}
 	current := tenant.DeepCopy()
-	p.setStatus(v, super, current, p.generations(tenant, super))
+	p.setStatus(v, super, current, func() []resource.Ref { return p.refs(tenant) }, p.generations(tenant, super))
 	verb := resource.PatchStatus
 	if !p.status {
 		verb = resource.Patch
@@ -30,7 +29,7 @@ func (p *policy) upward(v resource.View, pair resource.Pair[*unstructured.Unstru
 	content := contentOf(super, false)
 	filled := map[string]any{}
 	set(content, filled, p.up)
-	p.forTenant(v, filled)
+	p.forTenant(v, tenant.GetNamespace(), func() []resource.Ref { return p.refs(tenant) }, filled)
 	set(filled, current.Object, p.up)
 	return patch(ops, resource.Patch, resource.Filled, tenant, current)
 }
@@ -42,7 +41,7 @@ func (p *policy) publishStatus(v resource.View, pair resource.Pair[*unstructured
 		return nil, nil
 	}
 	current := tenant.DeepCopy()
-	p.setStatus(v, super, current, func(observed int64) int64 {
+	p.setStatus(v, super, current, nil, func(observed int64) int64 {
 		if observed >= super.GetGeneration() {
 			return tenant.GetGeneration()
 		}
@@ -59,8 +58,8 @@ func patch(ops []resource.Op, verb resource.Verb, why string, from, to *unstruct
 	return append(ops, resource.Op{Side: resource.Tenant, Verb: verb, Object: from, Patch: body, Why: why}), nil
 }
 
-// setStatus gives a tenant's object the status of the super cluster's, as far as it passes.
-func (p *policy) setStatus(v resource.View, super, tenant *unstructured.Unstructured, generation func(int64) int64) {
+// setStatus gives a tenant's object, which refers to others, the status of the super cluster's, as far as it passes.
+func (p *policy) setStatus(v resource.View, super, tenant *unstructured.Unstructured, refersTo func() []resource.Ref, generation func(int64) int64) {
 	if p.drop.below("status").ends() {
 		return
 	}
@@ -71,7 +70,7 @@ func (p *policy) setStatus(v resource.View, super, tenant *unstructured.Unstruct
 	}
 	status := map[string]any{"status": copyOf(value)}
 	without(status, p.drop)
-	p.forTenant(v, status)
+	p.forTenant(v, tenant.GetNamespace(), refersTo, status)
 	if p.status {
 		generations(status, generation)
 	}
@@ -101,27 +100,31 @@ func generations(value any, f func(int64) int64) {
 	})
 }
 
-// forTenant replaces, in every text, the names of the tenant's namespaces in the super cluster by the tenant's, in place.
-func (p *policy) forTenant(v resource.View, value any) {
-	texts(value, p.label, func(label string) string {
-		if namespace, ours := v.TenantNamespace(label); ours {
-			return namespace
-		}
-		return label
+// forTenant replaces, in every text, names of the super cluster by the tenant's, in place: of all of its namespaces, and of what the
+// object in the given namespace refers to.
+func (p *policy) forTenant(v resource.View, namespace string, refersTo func() []resource.Ref, value any) {
+	texts(value, func(text string) string {
+		text = p.label.ReplaceAllStringFunc(text, func(label string) string {
+			if namespace, ours := v.TenantNamespace(label); ours {
+				return namespace
+			}
+			return label
+		})
+		return v.ForTenant(text, namespace, refersTo)
 	})
 }
 
 // labelPattern finds what may be the name of a super namespace in a text: those names end in a hash and are long.
 const labelPattern = `[a-z0-9][-a-z0-9]{13,62}`
 
-func texts(value any, label *regexp.Regexp, f func(string) string) {
+func texts(value any, f func(string) string) {
 	eachField(value, func(_ string, element any, set func(any), _ func()) {
 		text, ok := element.(string)
 		if !ok {
-			texts(element, label, f)
+			texts(element, f)
 			return
 		}
-		if replaced := label.ReplaceAllStringFunc(text, f); replaced != text {
+		if replaced := f(text); replaced != text {
 			set(replaced)
 		}
 	})
