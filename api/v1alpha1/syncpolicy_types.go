@@ -151,7 +151,7 @@ type SyncReference struct {
 	// fields name and, possibly, namespace, kind and group.
 	// +required
 	Path FieldPath `json:"path"`
-	// Group of what is referred to; empty for the core group. A reference that says another group or kind is left alone.
+	// Group of what is referred to; empty for the core group. A reference that says its own group or kind is of these.
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	Group string `json:"group,omitempty"`
