@@ -33,19 +33,22 @@ type blockage struct {
 	since time.Time
 }
 
+// left returns how much longer an object may wait for something before the tenant is told.
+func (b *blocked) left(w witness, what string, now time.Time) time.Duration {
+	last := b.get(w)
+	if last.what != what {
+		last = blockage{what, now}
+		b.put(w, last)
+	}
+	return patience - now.Sub(last.since)
+}
+
 // await returns when an object that waits is looked at again, and tells the tenant once that has lasted.
 func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *resource.Wait) time.Duration {
 	if wait.Told == nil {
 		return wait.After
 	}
-	who, now := witness{w.Name, key}, e.now()
-	last := e.blocked.get(who)
-	if last.what != wait.Told.Error() {
-		last = blockage{wait.Told.Error(), now}
-		e.blocked.put(who, last)
-	}
-	left := patience - now.Sub(last.since)
-	if left > 0 {
+	if left := e.blocked.left(witness{w.Name, key}, wait.Told.Error(), e.now()); left > 0 {
 		return min(wait.After, left)
 	}
 	e.tell(ctx, w, key, wait.Told)
