@@ -93,6 +93,7 @@ func TestRunningPodsKeepTheirPodSecurityLevel(t *testing.T) {
 	if err := r.client.Update(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
+	r.awaitPodSecurity(t, of, ns, "restricted")
 	of.world.MakePod(t, worlds.Pod(ns, "new"))
 	waitForEvent(t, of, ns, "new", "PodSecurity")
 	r.followsLabel(t, of, super, ns, "after-the-level-was-raised")

@@ -125,6 +125,21 @@ func (r *running) rootNamespace(t *testing.T, of tenant, level string) *corev1.N
 	return root
 }
 
+// awaitPodSecurity waits until a level is in force in a namespace.
+func (r *running) awaitPodSecurity(t *testing.T, of tenant, namespace, want string) {
+	t.Helper()
+	worlds.Eventually(t, limit, "Pod Security level "+want, func(ctx context.Context) error {
+		var super corev1.Namespace
+		if err := r.client.Get(ctx, client.ObjectKey{Name: of.super(namespace)}, &super); err != nil {
+			return err
+		}
+		if got := super.Labels["pod-security.kubernetes.io/enforce"]; got != want {
+			return fmt.Errorf("it is %s", got)
+		}
+		return nil
+	})
+}
+
 // The admin sets a tenant's Pod Security level on its root namespace, which no tenant can write.
 func TestPodSecurityLevelOfATenant(t *testing.T) {
 	r := start(t)
@@ -133,16 +148,7 @@ func TestPodSecurityLevelOfATenant(t *testing.T) {
 	r.namespace(t, of, "ns-level")
 	level := func(want string) {
 		t.Helper()
-		worlds.Eventually(t, limit, "Pod Security level "+want, func(ctx context.Context) error {
-			var super corev1.Namespace
-			if err := r.client.Get(ctx, client.ObjectKey{Name: of.super("ns-level")}, &super); err != nil {
-				return err
-			}
-			if got := super.Labels["pod-security.kubernetes.io/enforce"]; got != want {
-				return fmt.Errorf("it is %s", got)
-			}
-			return nil
-		})
+		r.awaitPodSecurity(t, of, "ns-level", want)
 	}
 	level("privileged")
 	pod := worlds.Pod("ns-level", "privileged")
