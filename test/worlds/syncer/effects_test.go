@@ -118,7 +118,7 @@ func TestIngressesAreServedByTheSuperCluster(t *testing.T) {
 	}
 	super := &networkingv1.Ingress{}
 	worlds.Eventually(t, limit, "the Ingress and its Secret in the super cluster", func(ctx context.Context) error {
-		if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("ingress"), Name: "cert"}, &corev1.Secret{}); err != nil {
+		if err := r.client.Get(ctx, client.ObjectKey{Namespace: of.super("ingress"), Name: names.SuperSecret("cert")}, &corev1.Secret{}); err != nil {
 			return err
 		}
 		return r.client.Get(ctx, client.ObjectKey{Namespace: of.super("ingress"), Name: "web"}, super)
@@ -135,7 +135,7 @@ func TestIngressesAreServedByTheSuperCluster(t *testing.T) {
 		return err
 	})
 	waitForEvent(t, of, "ingress", "snippet", "AnnotationNotAllowed")
-	for name, o := range map[string]client.Object{"snippet": &networkingv1.Ingress{}, "other": &corev1.Secret{}} {
+	for name, o := range map[string]client.Object{"snippet": &networkingv1.Ingress{}, names.SuperSecret("other"): &corev1.Secret{}} {
 		if err := gone(r.client.Get(t.Context(), client.ObjectKey{Namespace: of.super("ingress"), Name: name}, o)); err != nil {
 			t.Errorf("%s in the super cluster: %v", name, err)
 		}
@@ -291,7 +291,7 @@ func TestKindsCanBeSwitchedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := client.ObjectKey{Namespace: of.super("off"), Name: "web"}
-	cert := client.ObjectKey{Namespace: of.super("off"), Name: "cert"}
+	cert := client.ObjectKey{Namespace: of.super("off"), Name: names.SuperSecret("cert")}
 	there := func(ctx context.Context) error {
 		if err := r.client.Get(ctx, cert, &corev1.Secret{}); err != nil {
 			return err

@@ -212,9 +212,12 @@ func kindCases() map[string]kindCase {
 			view:   labelOf[*corev1.PersistentVolumeClaim],
 		}),
 		"ingresses": of(life[*networkingv1.Ingress]{
-			prepare: func(t *testing.T, r *running, of tenant, _ string) {
+			prepare: func(t *testing.T, r *running, of tenant, namespace string) {
 				t.Helper()
 				r.ingressClass(t, of, "ingress-life")
+				if _, err := of.CoreV1().Services(namespace).Create(t.Context(), worlds.Service(namespace, "web"), metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
 			},
 			build: func(tenant, string) *networkingv1.Ingress {
 				name := "ingress-life"

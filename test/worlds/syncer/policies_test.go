@@ -368,15 +368,16 @@ func TestWhatCustomResourcesReferTo(t *testing.T) {
 	if _, err := tenant.Create(t.Context(), c.object("doors", "d", spec), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	awaitSpec(t, super, "d", map[string]any{"keys": []any{map[string]any{"name": "used"}, map[string]any{"name": "used", "namespace": of.super("keys")}}})
+	used, unused := names.SuperSecret("used"), names.SuperSecret("unused")
+	awaitSpec(t, super, "d", map[string]any{"keys": []any{map[string]any{"name": used}, map[string]any{"name": used, "namespace": of.super("keys")}}})
 	uids := map[string]string{}
 	for _, ns := range []string{"doors", "keys"} {
 		worlds.Eventually(t, limit, "the Secret in "+ns, func(ctx context.Context) error {
-			s, err := w.Super.Client.CoreV1().Secrets(of.super(ns)).Get(ctx, "used", metav1.GetOptions{})
+			s, err := w.Super.Client.CoreV1().Secrets(of.super(ns)).Get(ctx, used, metav1.GetOptions{})
 			uids[ns] = string(s.UID)
 			return err
 		})
-		if _, err := w.Super.Client.CoreV1().Secrets(of.super(ns)).Get(t.Context(), "unused", metav1.GetOptions{}); gone(err) != nil {
+		if _, err := w.Super.Client.CoreV1().Secrets(of.super(ns)).Get(t.Context(), unused, metav1.GetOptions{}); gone(err) != nil {
 			t.Errorf("a Secret that nothing refers to in %s: %v", ns, err)
 		}
 	}
@@ -387,7 +388,7 @@ func TestWhatCustomResourcesReferTo(t *testing.T) {
 	r.awaitPolicy(t, p, tenancyv1alpha1.ReasonServing)
 	worlds.Throughout(t, 2*time.Second, "the Secrets stay", func(ctx context.Context) error {
 		for ns, uid := range uids {
-			s, err := w.Super.Client.CoreV1().Secrets(of.super(ns)).Get(ctx, "used", metav1.GetOptions{})
+			s, err := w.Super.Client.CoreV1().Secrets(of.super(ns)).Get(ctx, used, metav1.GetOptions{})
 			if err != nil || string(s.UID) != uid {
 				return fmt.Errorf("%s: %w: %v", ns, err, s.ObjectMeta)
 			}
@@ -396,7 +397,7 @@ func TestWhatCustomResourcesReferTo(t *testing.T) {
 	})
 	mergePatch(t, tenant, "d", `{"spec":{"keys":[{"name":"used"}]}}`)
 	worlds.Eventually(t, limit, "the Secret to go that nothing refers to any more", func(ctx context.Context) error {
-		_, err := w.Super.Client.CoreV1().Secrets(of.super("keys")).Get(ctx, "used", metav1.GetOptions{})
+		_, err := w.Super.Client.CoreV1().Secrets(of.super("keys")).Get(ctx, used, metav1.GetOptions{})
 		return gone(err)
 	})
 	r.removePolicy(t, p) // while the second syncer runs

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -189,7 +190,7 @@ func TestGatewayAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	worlds.Eventually(t, limit, "the certificate of the listener", func(ctx context.Context) error {
-		_, err := w.Super.Client.CoreV1().Secrets(of.super("gw-infra")).Get(ctx, "tls", metav1.GetOptions{})
+		_, err := w.Super.Client.CoreV1().Secrets(of.super("gw-infra")).Get(ctx, names.SuperSecret("tls"), metav1.GetOptions{})
 		return err
 	})
 	superGateways, superRoutes := super.Resource(gatewayAPI("gateways")).Namespace(of.super("gw-infra")), super.Resource(gatewayAPI("httproutes")).Namespace(of.super("gw-shop"))
@@ -298,6 +299,26 @@ func TestVolumeSnapshots(t *testing.T) {
 	}
 	waitForEvent(t, of, "snaps", "stolen", "FieldNotAllowed")
 
+	one := corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}}
+	data := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, Resources: one,
+	}}
+	if _, err := of.CoreV1().PersistentVolumeClaims("snaps").Create(t.Context(), data, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// A snapshot is of a claim of the tenant, never of one that only the operator has.
+	theirs := data.DeepCopy()
+	theirs.Namespace, theirs.Name = of.super("snaps"), "theirs"
+	r.make(t, theirs)
+	spied := object("VolumeSnapshot", "snaps", "spied", map[string]any{"spec": map[string]any{"source": map[string]any{"persistentVolumeClaimName": "theirs"}}})
+	if _, err := inTenant.Create(t.Context(), spied, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	waitForEvent(t, of, "snaps", "spied", "ReferenceNotFound")
+	if _, err := inSuper.Get(t.Context(), "spied", metav1.GetOptions{}); gone(err) != nil {
+		t.Errorf("a snapshot of the operator's claim: %v", err)
+	}
+
 	// A claim waits for the snapshot that it is filled from.
 	group := "snapshot.storage.k8s.io"
 	claim := &corev1.PersistentVolumeClaim{
@@ -305,7 +326,7 @@ func TestVolumeSnapshots(t *testing.T) {
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			DataSource:  &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: "daily"},
-			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+			Resources:   one,
 		},
 	}
 	if _, err := of.CoreV1().PersistentVolumeClaims("snaps").Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {

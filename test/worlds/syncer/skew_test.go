@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -98,7 +99,7 @@ func workloadLives(t *testing.T, r *running, of tenant) {
 
 	super := r.superPod(t, of, ns, "web-0")
 	for name, object := range map[string]client.Object{
-		"conf": &corev1.ConfigMap{}, "keys": &corev1.Secret{}, "web": &corev1.Service{}, "data-web-0": &corev1.PersistentVolumeClaim{},
+		names.SuperConfigMap("conf"): &corev1.ConfigMap{}, names.SuperSecret("keys"): &corev1.Secret{}, "web": &corev1.Service{}, "data-web-0": &corev1.PersistentVolumeClaim{},
 	} {
 		worlds.Eventually(t, limit, fmt.Sprintf("%T %s in the super cluster", object, name), func(ctx context.Context) error {
 			return r.client.Get(ctx, client.ObjectKey{Namespace: super.Namespace, Name: name}, object)

@@ -221,7 +221,7 @@ func TestConfigMapsFollowTheirUse(t *testing.T) {
 	if _, err := of.CoreV1().ConfigMaps("cm-use").Create(t.Context(), worlds.ConfigMap("cm-use", "conf", map[string]string{"a": "1"}), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	key := client.ObjectKey{Namespace: of.super("cm-use"), Name: "conf"}
+	key := client.ObjectKey{Namespace: of.super("cm-use"), Name: names.SuperConfigMap("conf")}
 	worlds.Throughout(t, time.Second, "an unused ConfigMap stays where it is", func(ctx context.Context) error {
 		return gone(r.client.Get(ctx, key, &corev1.ConfigMap{}))
 	})
@@ -459,7 +459,7 @@ func TestPodRunsAndReports(t *testing.T) {
 			t.Errorf("annotations are %v", super.Annotations)
 		}
 		worlds.Eventually(t, limit, "the Secret that the pod uses", func(ctx context.Context) error {
-			return r.client.Get(ctx, client.ObjectKey{Namespace: of.super("pod-run"), Name: "s"}, &corev1.Secret{})
+			return r.client.Get(ctx, client.ObjectKey{Namespace: of.super("pod-run"), Name: names.SuperSecret("s")}, &corev1.Secret{})
 		})
 		ip := "10.9.0." + of.world.Name[len("tenant-"):]
 		r.kubelet(t, super, "node-"+of.world.Name, ip)
@@ -800,20 +800,20 @@ func TestEventsReachTheTenant(t *testing.T) {
 	r := start(t)
 	of := r.tenants[0]
 	r.namespace(t, of, "events")
-	made := of.world.MakePod(t, worlds.Pod("events", "p"))
+	made := usingPod(t, of, "events", "p", "", "db")
 	super := r.superPod(t, of, "events", "p")
 	now := metav1.Now()
 	_, err := w.Super.Client.CoreV1().Events(super.Namespace).Create(t.Context(), &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: "p.1"},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: super.Namespace, Name: "p", UID: super.UID},
-		Reason:         "Pulled", Message: "for " + super.Namespace + "/p", Type: corev1.EventTypeNormal,
+		Reason:         "Pulled", Message: "in " + super.Namespace + `: secret "` + names.SuperSecret("db") + `" not found`, Type: corev1.EventTypeNormal,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := waitForEvent(t, of, "events", "p", "Pulled")
-	if got.InvolvedObject.UID != made.UID || got.Message != "for events/p" {
+	if got.InvolvedObject.UID != made.UID || got.Message != `in events: secret "db" not found` {
 		t.Errorf("event is %+v", got)
 	}
 }
