@@ -135,8 +135,8 @@ func ingressDown(v resource.View, in *networkingv1.Ingress) (*networkingv1.Ingre
 	return out, nil
 }
 
-// backendDown replaces the name of a backend by that of its replica. A Service that the tenant does not have there becomes one that
-// nobody has: the ingress controller serves the other paths, as it does where a Service does not exist.
+// backendDown replaces the name of a backend by that of its replica. A Service that the tenant does not have there becomes
+// one that nobody has: the ingress controller serves the other paths, as it does where a Service does not exist.
 func backendDown(v resource.View, namespace string, b *networkingv1.IngressBackend) error {
 	if b.Service != nil && noBackend(v, namespace, b.Service.Name) != "" {
 		b.Service.Name = names.AbsentService(b.Service.Name)

@@ -44,8 +44,8 @@ type field struct {
 
 func (f field) String() string { return f.of.Name() + "." + f.name }
 
-// referenceFields finds every field of a type that may name another object: it is called SomethingName, or Name in a struct that
-// is a reference by its own name. Whatever a version of Kubernetes adds is found, too.
+// referenceFields finds every field of a type that may name another object: it is called SomethingName, or Name in a struct
+// that is a reference by its own name. Whatever a version of Kubernetes adds is found, too.
 func referenceFields(of reflect.Type) []field {
 	var out []field
 	var walk func(of reflect.Type, steps []int, path string)

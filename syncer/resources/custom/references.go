@@ -46,8 +46,8 @@ type named struct {
 	set  func(name string)
 }
 
-// named calls f for every object of a built-in kind that the content of an object in a namespace names. Custom resources go down by
-// themselves, and what kind they are of is not known here.
+// named calls f for every object of a built-in kind that the content of an object in a namespace names. Custom resources
+// go down by themselves, and what kind they are of is not known here.
 func (p *policy) named(content map[string]any, namespace string, f func(named)) {
 	for _, r := range p.references {
 		visit(content, r.at, func(element any, set func(any)) {
@@ -75,7 +75,7 @@ func (p *policy) named(content map[string]any, namespace string, f func(named)) 
 	}
 }
 
-// kindOf returns the kind of what an element of a reference names: what it says, or, as far as it does not, what the policy says.
+// kindOf returns the kind of what an element of a reference names: what it says, or what the policy says where it does not.
 func (r reference) kindOf(element map[string]any) schema.GroupKind {
 	kind, saysKind := element["kind"].(string)
 	group, saysGroup := element["group"].(string)
@@ -111,9 +111,10 @@ func (p *policy) refs(in *unstructured.Unstructured) []resource.Ref {
 // retryReference is when an object that waits for what it refers to is looked at again although no event arrived.
 const retryReference = time.Minute
 
-// lead makes the content of a tenant's object, on its way down, refer to the tenant's own objects, in place. Secrets and ConfigMaps have
-// names that only the tenant's have. Of other kinds it waits for the replica, because the operator may have an object of that
-// name. What a replica refers to already may go again: then a Service becomes one that nobody has, and of other kinds the name stays.
+// lead makes the content of a tenant's object, on its way down, refer to the tenant's own objects, in place. Secrets and
+// ConfigMaps have names that only the tenant's have. Of other kinds it waits for the replica, because the operator may have an
+// object of that name. What a replica refers to already may go again: then a Service becomes one that nobody has, and of other
+// kinds the name stays.
 func (p *policy) lead(v resource.View, in *unstructured.Unstructured, passing map[string]any) error {
 	self := resource.Ref{Kind: p.name, Namespace: in.GetNamespace(), Name: in.GetName()}
 	had := map[resource.Ref]bool{}

@@ -100,8 +100,8 @@ func generations(value any, f func(int64) int64) {
 	})
 }
 
-// forTenant replaces, in every text, names of the super cluster by the tenant's, in place: of all of its namespaces, and of what the
-// object in the given namespace refers to.
+// forTenant replaces, in every text, names of the super cluster by the tenant's, in place: of all of its namespaces, and of
+// what the object in the given namespace refers to.
 func (p *policy) forTenant(v resource.View, namespace string, refersTo func() []resource.Ref, value any) {
 	texts(value, func(text string) string {
 		text = p.label.ReplaceAllStringFunc(text, func(label string) string {

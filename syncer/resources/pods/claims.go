@@ -67,8 +67,8 @@ func volumeClaim(pod *corev1.Pod, volume *corev1.Volume) string {
 	}
 }
 
-// claimsReady waits for the replicas of the claims, of volumes and of devices, that a new pod names. Unlike what a kubelet mounts they
-// must be of the tenant's claims of today: the scheduler takes what it finds, and data may be in it.
+// claimsReady waits for the replicas of the claims, of volumes and of devices, that a new pod names. Unlike what a kubelet
+// mounts they must be of the tenant's claims of today: the scheduler takes what it finds, and data may be in it.
 func claimsReady(v resource.View, pod *corev1.Pod) error {
 	if none := unclaimed(v, pod); none != "" {
 		switch {
