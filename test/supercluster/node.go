@@ -98,8 +98,9 @@ func (c *Cluster) ensureNodeFiles(n node) error {
 		}
 	}
 	// Nothing outside can be reached, but a node has a name server: a CoreDNS that forwards to the node's does not start
-	// without. This one refuses, so that names outside fail at once.
-	if err := writeFile(n.etc("resolv.conf"), []byte("nameserver 127.0.0.1\nsearch "+clusterDomain+"\n"), 0o644); err != nil {
+	// without. This is the node itself, which refuses, so that names outside fail at once. At a loopback address, a CoreDNS on
+	// port 53 would ask itself.
+	if err := writeFile(n.etc("resolv.conf"), []byte("nameserver "+n.IP.String()+"\nsearch "+clusterDomain+"\n"), 0o644); err != nil {
 		return err
 	}
 	for from, to := range map[string]string{
