@@ -122,9 +122,6 @@ func misplaced(v resource.View, s *corev1.Service) bool {
 // replaced returns the addresses of a service with free ones of the tenant's own ranges in place of those that are
 // misplaced or those of other services. The error is a Reject.
 func replaced(v resource.View, s *corev1.Service) ([]string, error) {
-	if isAPIServer(s.Namespace, s.Name) {
-		return nil, misplacedFor(v, s, "the address of this Service cannot change")
-	}
 	taken := map[string]bool{}
 	v.Each(resource.Tenant, "services", func(o resource.Object) {
 		if other, ok := o.(*corev1.Service); ok && other.UID != s.UID {
@@ -140,6 +137,9 @@ func replaced(v resource.View, s *corev1.Service) ([]string, error) {
 		if v.Tenant.ServiceRanges.Contains(ip) && !taken[ip] {
 			continue
 		}
+		if err := exchangeable(v, s); err != nil {
+			return nil, err
+		}
 		family := slices.IndexFunc(v.Tenant.ServiceRanges, func(p netip.Prefix) bool { return p.Addr().Is6() == strings.Contains(ip, ":") })
 		if family < 0 {
 			return nil, misplacedFor(v, s, "the cluster has no range of its IP family")
@@ -151,6 +151,19 @@ func replaced(v resource.View, s *corev1.Service) ([]string, error) {
 		out[i] = free.String()
 	}
 	return out, nil
+}
+
+// exchangeable says why a service must keep a misplaced address, if it must: it is the API server's, which is written into
+// certificates and pods, or the API server does not hand out addresses of the range that it is said to have.
+func exchangeable(v resource.View, s *corev1.Service) error {
+	if isAPIServer(s.Namespace, s.Name) {
+		return misplacedFor(v, s, "the address of this Service cannot change")
+	}
+	api, ok := v.Get(resource.Tenant, resource.Ref{Kind: "services", Namespace: metav1.NamespaceDefault, Name: "kubernetes"}).(*corev1.Service)
+	if !ok || !v.Tenant.ServiceRanges.Contains(api.Spec.ClusterIPs...) {
+		return misplacedFor(v, s, "the Service kubernetes has no address of the range either, so the administrator of the cluster may have to correct it")
+	}
+	return nil
 }
 
 // misplacedFor returns the Reject of a service that keeps a misplaced address for a reason.

@@ -157,7 +157,13 @@ func TestServicesWithABalancerOfTheTenant(t *testing.T) {
 
 // An address that is not of the tenant's own ranges is never asked for, nor replaced silently.
 func TestServicesWithForeignAddresses(t *testing.T) {
+	kubernetes := func(ip string) *corev1.Service {
+		s := service(address(ip))
+		s.Namespace, s.Name, s.UID = "default", "kubernetes", "api"
+		return s
+	}
 	w := ranged()
+	w.tenant = []resource.Object{kubernetes("10.112.0.1")}
 	for name, in := range map[string]*corev1.Service{
 		"OutOfRange":       service(address("10.96.0.10")),
 		"SecondOutOfRange": service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5")),
@@ -180,7 +186,7 @@ func TestServicesWithForeignAddresses(t *testing.T) {
 			other := service(families(corev1.IPFamilyPolicyPreferDualStack, got.Spec.ClusterIPs...))
 			other.Name, other.UID = "other", "other"
 			taken := w
-			taken.tenant = []resource.Object{other}
+			taken.tenant = []resource.Object{other, w.tenant[0]}
 			ops, _ = decide(t, resources.Services(), taken, "shop", "web", between, nil)
 			again := patched(t, between, resource.Tenant, ops)
 			for _, ip := range again.Spec.ClusterIPs {
@@ -190,15 +196,17 @@ func TestServicesWithForeignAddresses(t *testing.T) {
 			}
 		})
 	}
-	kubernetes := service(address("10.96.0.1"))
-	kubernetes.Namespace, kubernetes.Name = "default", "kubernetes"
-	full := world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/28")}}
-	noSuchFamily := world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/22")}}
+	full := world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/28")}, tenant: w.tenant}
+	noSuchFamily := world{facts: resource.Facts{ServiceRanges: iprange.MustParse("10.112.0.0/22")}, tenant: w.tenant}
+	// An API server that has other ranges than its VirtualCluster says would refuse any other address.
+	wrong := ranged()
+	wrong.tenant = []resource.Object{kubernetes("10.96.0.1")}
 	for name, tc := range map[string]struct {
 		w  world
 		in *corev1.Service
 	}{
-		"APIServer": {w, kubernetes},
+		"APIServer": {ranged(), kubernetes("10.96.0.1")},
+		"Wrong":     {wrong, service(address("10.96.0.10"))},
 		"Full":      {full, service(address("10.96.0.10"))},
 		"NoFamily":  {noSuchFamily, service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:9::5"))},
 	} {
