@@ -99,7 +99,7 @@ func (h *history) step() {
 	steps := []func(context.Context) (string, error){
 		h.makePod, h.makePod, h.labelPod, h.labelPod, h.turnPod, h.deletePod,
 		h.putService, h.putService, h.selectPods, h.selectPods, h.typeService, h.deleteService,
-		h.putSlice, h.putSlice, h.deleteSlice, h.deleteComputed,
+		h.putSlice, h.putSlice, h.deleteSlice, h.deleteComputed, h.cleanService, h.cleanService, h.cleanService,
 		h.putEndpoints, h.deleteEndpoints,
 	}
 	what, err := steps[h.random.IntN(len(steps))](h.t.Context())
@@ -239,6 +239,17 @@ func (h *history) deleteSlice(ctx context.Context) (string, error) {
 func (h *history) deleteComputed(ctx context.Context) (string, error) {
 	name := h.aService()
 	return "delete computed slices of " + name, h.of.DiscoveryV1().EndpointSlices(h.namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
+		LabelSelector: discoveryv1.LabelServiceName + "=" + name + "," + discoveryv1.LabelManagedBy,
+	})
+}
+
+// cleanService deletes everything that was computed for a service, which is how users get rid of what a selector leaves.
+func (h *history) cleanService(ctx context.Context) (string, error) {
+	name := h.aService()
+	if err := h.of.CoreV1().Endpoints(h.namespace).Delete(ctx, name, metav1.DeleteOptions{}); client.IgnoreNotFound(err) != nil {
+		return "clean service " + name, err
+	}
+	return "clean service " + name, h.of.DiscoveryV1().EndpointSlices(h.namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
 		LabelSelector: discoveryv1.LabelServiceName + "=" + name + "," + discoveryv1.LabelManagedBy,
 	})
 }
