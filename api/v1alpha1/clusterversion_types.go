@@ -29,7 +29,7 @@ type ClusterVersion struct {
 }
 
 // ClusterVersionSpec describes the components. A component either has a raw StatefulSet (and Service), which is then
-// used as written with what the provisioner must know added, or is built from image, arguments and resources.
+// used as written with what only the provisioner knows filled in, or is built from image, arguments and resources.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.version) || (has(self.apiServer) && has(self.apiServer.statefulset))",message="set version (for instance v1.36.3), or give raw StatefulSets for the components"
 type ClusterVersionSpec struct {
@@ -120,6 +120,13 @@ type ComponentTemplate struct {
 	// +kubebuilder:validation:Type=object
 	// +optional
 	Service *corev1.Service `json:"service,omitempty"`
+
+	// APIVersion is ignored. Early samples of the retired project have it here.
+	// +optional
+	APIVersion string `json:"apiVersion,omitempty"`
+	// Kind is ignored, like apiVersion.
+	// +optional
+	Kind string `json:"kind,omitempty"`
 }
 
 // StorageTemplate describes the volume of etcd.

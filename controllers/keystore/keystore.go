@@ -5,6 +5,7 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -90,6 +91,9 @@ func (s *Store) Leaf(ctx context.Context, name string, ca *pki.Authority, reques
 	why := "it was not there"
 	if secret != nil {
 		pair := pairIn(secret)
+		if certificate, err := pki.ParseCertificate(pair.Certificate); err == nil && certificate.IsCA {
+			return pki.Pair{}, unusable(secret, errors.New("it is one of a CA"))
+		}
 		fresh, reason := ca.Fresh(pair, request, s.Now)
 		if fresh && string(secret.Data[AuthorityKey]) == string(verify) {
 			return pair, nil

@@ -167,3 +167,26 @@ func TestStoreRenewsLeaves(t *testing.T) {
 		t.Errorf("the Secret (-want +got):\n%s", diff)
 	}
 }
+
+func TestStoreDoesNotReplaceACAByALeaf(t *testing.T) {
+	s := newStore()
+	ca, err := s.Authority(t.Context(), "ca", "kubernetes")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	other, err := s.Authority(t.Context(), "etcd-ca", "etcd-ca")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	var stall *progress.Stall
+	if _, err := s.Leaf(t.Context(), "etcd-ca", ca, serving(), ca.Certificate); !errors.As(err, &stall) {
+		t.Errorf("got %v, want a stall", err)
+	}
+	kept, err := s.Authority(t.Context(), "etcd-ca", "etcd-ca")
+	if err != nil {
+		t.Fatalf("Authority: %v", err)
+	}
+	if diff := cmp.Diff(string(other.Certificate), string(kept.Certificate)); diff != "" {
+		t.Errorf("the CA was replaced:\n%s", diff)
+	}
+}

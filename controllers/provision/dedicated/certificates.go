@@ -49,9 +49,11 @@ const (
 
 // certificates is what the rest of the provisioner needs to know of a tenant's PKI.
 type certificates struct {
-	clusterCA     *pki.Authority
-	admin, syncer pki.Pair
-	// signingKeyID is the ID of the key that signs service account tokens.
+	clusterCA                        *pki.Authority
+	admin, syncer, controllerManager pki.Pair
+	// signingKey signs service account tokens: its public key, in place of a certificate, and its private key.
+	signingKey pki.Pair
+	// signingKeyID is the ID of that key.
 	signingKeyID string
 	hashes       map[string]string
 }
@@ -70,22 +72,35 @@ type leaf struct {
 	request pki.Request
 }
 
+// authorities are the CAs of a control plane.
+type authorities struct {
+	cluster, etcd, frontProxy *pki.Authority
+}
+
+// ensureAuthorities makes the CAs that are missing. A control plane for templates of the retired project has only one, see
+// retired.go.
+func ensureAuthorities(ctx context.Context, store *keystore.Store, retired bool) (authorities, error) {
+	cluster, err := store.Authority(ctx, clusterCASecret, "kubernetes")
+	if err != nil || retired {
+		return authorities{cluster: cluster, etcd: cluster, frontProxy: cluster}, err
+	}
+	etcd, err := store.Authority(ctx, etcdCASecret, "etcd-ca")
+	if err != nil {
+		return authorities{}, err
+	}
+	frontProxy, err := store.Authority(ctx, frontProxyCASecret, "front-proxy-ca")
+	return authorities{cluster: cluster, etcd: etcd, frontProxy: frontProxy}, err
+}
+
 // ensureCertificates makes all keys and certificates that are missing or not fresh.
-func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.Tenant, a addresses) (*certificates, error) {
+func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.Tenant, l layout, a addresses) (*certificates, error) {
 	store := p.store(tenant)
-	clusterCA, err := store.Authority(ctx, clusterCASecret, "kubernetes")
+	cas, err := ensureAuthorities(ctx, store, l.retired)
 	if err != nil {
 		return nil, err
 	}
-	etcdCA, err := store.Authority(ctx, etcdCASecret, "etcd-ca")
-	if err != nil {
-		return nil, err
-	}
-	frontProxyCA, err := store.Authority(ctx, frontProxyCASecret, "front-proxy-ca")
-	if err != nil {
-		return nil, err
-	}
-	_, public, err := store.ServiceAccountKey(ctx, signingSecret)
+	clusterCA, etcdCA, frontProxyCA := cas.cluster, cas.etcd, cas.frontProxy
+	private, public, err := store.ServiceAccountKey(ctx, signingSecret)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +130,9 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 	if tenant.VirtualCluster.Spec.Scheduler.Enabled {
 		leaves = append(leaves, leaf{schedulerSecret, clusterCA, clusterCA, pki.Request{CommonName: "system:kube-scheduler", Usages: client}})
 	}
+	if l.retired {
+		leaves = append(leaves, retiredLeaves(tenant.ID, clusterCA, a)...)
+	}
 	lifetime := time.Duration(cmp.Or(tenant.VirtualCluster.Spec.PKIExpireDays, 365)) * 24 * time.Hour
 	pairs := map[string]pki.Pair{}
 	for _, l := range leaves {
@@ -135,11 +153,13 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 	if err != nil {
 		return nil, fmt.Errorf("reading the public key in Secret %s: %w", signingSecret, err)
 	}
-	return &certificates{
-		clusterCA:    clusterCA,
-		signingKeyID: keyID,
-		admin:        pairs[adminSecret],
-		syncer:       pairs[syncerSecret],
+	certs := &certificates{
+		clusterCA:         clusterCA,
+		signingKey:        pki.Pair{Certificate: public, Key: private},
+		signingKeyID:      keyID,
+		admin:             pairs[adminSecret],
+		syncer:            pairs[syncerSecret],
+		controllerManager: pairs[controllerManagerSecret],
 		// The components reload leaf certificates from their files. They do not reload these.
 		hashes: map[string]string{
 			names.Etcd:              hash(etcdCA.Certificate),
@@ -147,7 +167,11 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 			names.ControllerManager: hash(clusterCA.Certificate, public),
 			names.Scheduler:         hash(clusterCA.Certificate),
 		},
-	}, nil
+	}
+	if l.retired {
+		certs.hashes[names.ControllerManager] = hash(clusterCA.Certificate, public, certs.controllerManager.Certificate)
+	}
+	return certs, nil
 }
 
 // store keeps the tenant's keys and certificates in its root namespace.
@@ -184,10 +208,13 @@ func (l layout) addresses(hosts []string) addresses {
 		a.apiServerIPs = append(a.apiServerIPs, iprange.APIServer(prefix).AsSlice())
 	}
 	a.apiServerDNS = append(a.apiServerDNS, serviceNames(names.APIServerService, l.namespace)...)
-	for i := range l.replicas {
+	for i := range l.etcdReplicas() {
 		member := l.etcdMember(fmt.Sprintf("%s-%d", names.Etcd, i))
 		a.etcdServerDNS = append(a.etcdServerDNS, member)
 		a.etcdPeerDNS = append(a.etcdPeerDNS, member)
+	}
+	if l.retired {
+		l.addRetiredNames(&a)
 	}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {

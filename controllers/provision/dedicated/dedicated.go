@@ -54,6 +54,10 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		pullSecret:    tenant.PullSecret,
 		scheduled:     vc.Spec.Scheduler.Enabled,
 	}
+	var err error
+	if l.retired, err = p.retired(ctx, l); err != nil {
+		return err
+	}
 	service, err := p.ensureServices(ctx, tenant, &l)
 	if err != nil {
 		tenant.Report(tenancyv1alpha1.ConditionAPIServerReady, "", err)
@@ -65,12 +69,15 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 	}
 	exposure := vc.Spec.ControlPlane.Exposure
 
-	certs, err := p.ensureCertificates(ctx, tenant, l.addresses(hosts(exposure, service, nodes.Items)))
+	certs, err := p.ensureCertificates(ctx, tenant, l, l.addresses(hosts(exposure, service, nodes.Items)))
 	tenant.Report(tenancyv1alpha1.ConditionPKIReady, "all certificates exist and are fresh", err)
 	if err != nil {
 		return err
 	}
 	l.hashes = certs.hashes
+	if err := p.ensureRetired(ctx, l, certs); err != nil {
+		return err
+	}
 	if err := p.introduce(ctx, tenant, l, certs); err != nil {
 		return err
 	}
@@ -146,7 +153,7 @@ func (p *Provisioner) hold(ctx context.Context, l layout) (bool, error) {
 			scheduled++
 		}
 	}
-	return scheduled*2 <= l.replicas, nil
+	return scheduled*2 <= l.etcdReplicas(), nil
 }
 
 // rejected turns the super cluster's refusal of an object into something that a person has to look at.

@@ -91,11 +91,19 @@ func (l layout) etcdClaim() (corev1.PersistentVolumeClaim, int64) {
 // etcdInitialCluster lists the members, which are fixed when the cluster is made.
 func (l layout) etcdInitialCluster() string {
 	var members []string
-	for i := range l.replicas {
+	for i := range l.etcdReplicas() {
 		name := fmt.Sprintf("%s-%d", names.Etcd, i)
 		members = append(members, fmt.Sprintf("%s=https://%s:%d", name, l.etcdMember(name), etcdPeerPort))
 	}
 	return strings.Join(members, ",")
+}
+
+// etcdReplicas returns the number of etcd's members, which a raw template may say.
+func (l layout) etcdReplicas() int32 {
+	if set := rawSet(l.version.ETCD); set != nil && set.Spec.Replicas != nil {
+		return *set.Spec.Replicas
+	}
+	return l.replicas
 }
 
 // etcdMember returns the host name of a member.

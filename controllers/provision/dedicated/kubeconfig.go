@@ -44,10 +44,11 @@ func (p *Provisioner) ensureKubeconfigs(ctx context.Context, tenant *provision.T
 	if err != nil {
 		return err
 	}
-	secret := &corev1.Secret{
-		ObjectMeta: l.meta(names.AdminKubeconfigSecret, ""),
-		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{names.KubeconfigKey: external, names.InternalKubeconfigKey: internal},
+	secret := l.secret(names.AdminKubeconfigSecret, corev1.SecretTypeOpaque, map[string][]byte{
+		names.KubeconfigKey: external, names.InternalKubeconfigKey: internal,
+	})
+	if l.retired {
+		secret.Data[retiredAdminKubeconfigKey] = external
 	}
 	if _, err := apply.Object(ctx, p.Client, secret); err != nil {
 		return err
@@ -59,7 +60,7 @@ func (p *Provisioner) ensureKubeconfigs(ctx context.Context, tenant *provision.T
 // componentKubeconfig renders the kubeconfig of a component with the certificate in a Secret. It names files, so that a
 // renewed certificate is used without a restart.
 func (l layout) componentKubeconfig(component, secret string) (*corev1.ConfigMap, error) {
-	data, err := kubeconfig(component, "https://"+net.JoinHostPort(l.apiServerIP, fmt.Sprint(apiServerServicePort)), component,
+	data, err := kubeconfig(component, l.apiServerURL(), component,
 		clientcmdapi.Cluster{CertificateAuthority: file(secret, keystore.AuthorityKey)},
 		clientcmdapi.AuthInfo{
 			ClientCertificate: file(secret, keystore.CertificateKey),
@@ -72,6 +73,16 @@ func (l layout) componentKubeconfig(component, secret string) (*corev1.ConfigMap
 		ObjectMeta: l.meta(component, component),
 		Data:       map[string]string{names.KubeconfigKey: string(data)},
 	}, nil
+}
+
+// apiServerURL returns the URL by which the other components reach kube-apiserver, without DNS.
+func (l layout) apiServerURL() string {
+	return "https://" + net.JoinHostPort(l.apiServerIP, fmt.Sprint(apiServerServicePort))
+}
+
+// secret returns a Secret of the root namespace.
+func (l layout) secret(name string, kind corev1.SecretType, data map[string][]byte) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: l.meta(name, ""), Type: kind, Data: data}
 }
 
 func inline(pair pki.Pair) clientcmdapi.AuthInfo {

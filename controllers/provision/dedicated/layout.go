@@ -49,6 +49,8 @@ type layout struct {
 	pullSecret string
 	// scheduled says that the tenant has a scheduler of its own.
 	scheduled bool
+	// retired says that what raw templates of the retired project refer to is published, see retired.go.
+	retired bool
 	// apiServerIP and etcdIP are cluster IPs of the super cluster: the components find each other without DNS.
 	apiServerIP, etcdIP string
 	// hashes, by component, are over what the component does not reload.
@@ -186,7 +188,8 @@ func (l layout) statefulSet(c component) *appsv1.StatefulSet {
 	}
 }
 
-// raw returns the StatefulSet that the ClusterVersion spells out, with what identifies it as this component added.
+// raw returns the StatefulSet that the ClusterVersion spells out, with what identifies it as this component added and what
+// only vc-manager knows filled in.
 func (l layout) raw(c component) *appsv1.StatefulSet {
 	set := c.template.StatefulSet.DeepCopy()
 	meta := l.meta(c.name, c.name)
@@ -202,6 +205,7 @@ func (l layout) raw(c component) *appsv1.StatefulSet {
 	if set.Spec.Selector == nil {
 		set.Spec.Selector = &metav1.LabelSelector{MatchLabels: selector(c.name)}
 	}
+	l.complete(c.name, set)
 	return set
 }
 
