@@ -38,7 +38,7 @@ const (
 //+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters,verbs=get;list;watch;patch
 //+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters/status,verbs=patch
 //+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters/finalizers,verbs=update
-//+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=clusterversions,verbs=get;list;watch
+//+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=clusterversions,verbs=get;list;watch;patch
 //+kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
 //+kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
 //+kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch
@@ -49,6 +49,7 @@ const (
 //+kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 //+kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch;create;delete
 //+kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+//+kubebuilder:rbac:groups="",resources=events,verbs=list
 
 // Setup adds the reconciler to a manager. References is a cache of the metadata of Secrets that are not ours, because
 // External control planes refer to such.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,32 +109,42 @@ func (p *Provisioner) ensureWorkloads(ctx context.Context, tenant *provision.Ten
 			return err
 		}
 	}
-	etcdErr := p.ensureWorkload(ctx, l.etcd())
-	tenant.Report(tenancyv1alpha1.ConditionEtcdReady, "all replicas of etcd are ready", etcdErr)
+	etcdErr := p.ensureWorkload(ctx, tenant, l.etcd(), tenancyv1alpha1.ConditionEtcdReady)
 	if hold, err := p.hold(ctx, l); hold || err != nil {
 		return errors.Join(etcdErr, err)
 	}
-	apiServerErr := p.ensureWorkload(ctx, l.apiServer())
-	tenant.Report(tenancyv1alpha1.ConditionAPIServerReady, "all replicas of kube-apiserver are ready", apiServerErr)
-	controllerManagerErr := p.ensureWorkload(ctx, l.controllerManager())
-	tenant.Report(tenancyv1alpha1.ConditionControllerManagerReady, "all replicas of kube-controller-manager are ready", controllerManagerErr)
+	apiServerErr := p.ensureWorkload(ctx, tenant, l.apiServer(), tenancyv1alpha1.ConditionAPIServerReady)
+	controllerManagerErr := p.ensureWorkload(ctx, tenant, l.controllerManager(), tenancyv1alpha1.ConditionControllerManagerReady)
 	return errors.Join(etcdErr, apiServerErr, controllerManagerErr, p.ensureScheduler(ctx, tenant, l))
 }
 
-// ensureWorkload writes a StatefulSet and returns nil when all its replicas are ready.
-func (p *Provisioner) ensureWorkload(ctx context.Context, set *appsv1.StatefulSet) error {
+// ensureWorkload writes a StatefulSet and reports in a condition. It returns nil when all replicas are ready.
+func (p *Provisioner) ensureWorkload(ctx context.Context, tenant *provision.Tenant, set *appsv1.StatefulSet, condition string) error {
+	name := set.Name
+	note, err := p.applyWorkload(ctx, set, tenant.Now)
+	tenant.Report(condition, "all replicas of "+name+" are ready"+note, err)
+	var wait *progress.Wait
+	if errors.As(err, &wait) {
+		// Another component may need a person, and would then decide alone when to look again.
+		tenant.CheckAfter(wait.After)
+	}
+	return err
+}
+
+// applyWorkload writes a StatefulSet and looks at what became of it.
+func (p *Provisioner) applyWorkload(ctx context.Context, set *appsv1.StatefulSet, now time.Time) (note string, err error) {
 	if _, err := apply.Object(ctx, p.Client, set); err != nil {
-		return rejected(set.Name, err)
+		return "", rejected(set.Name, err)
 	}
 	current := &appsv1.StatefulSet{}
 	if err := p.Client.Get(ctx, client.ObjectKeyFromObject(set), current); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading StatefulSet %s: %w", set.Name, err)
+		return "", fmt.Errorf("reading StatefulSet %s: %w", set.Name, err)
 	}
 	// The cache may not have what was just written.
 	if current.Generation >= set.Generation {
 		set.Status = current.Status
 	}
-	return p.observe(ctx, set)
+	return p.observe(ctx, set, now)
 }
 
 // hold says whether the components that need etcd are not to be started yet: at the first start, until most members of

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,32 +22,56 @@ const (
 	reasonConfig        = "ContainerConfigInvalid"
 	reasonCrashing      = "Crashing"
 	reasonRollingOut    = "RollingOut"
+	reasonEnded         = "PodFailed"
+	reasonPodRefused    = "PodRefused"
+	reasonMount         = "MountFailed"
+	reasonSandbox       = "SandboxFailed"
+	reasonUnhealthy     = "Unhealthy"
 )
 
-// observe returns nil when all replicas of a component are ready and up to date, and otherwise says why not.
-func (p *Provisioner) observe(ctx context.Context, set *appsv1.StatefulSet) error {
-	want := int32(1)
-	if set.Spec.Replicas != nil {
-		want = *set.Spec.Replicas
-	}
-	status := set.Status
-	if status.ObservedGeneration >= set.Generation && status.ReadyReplicas >= want && status.UpdatedReplicas >= want {
-		return nil
+// observe returns nil when all replicas of a component are ready and up to date, and otherwise says why not. The note is about
+// a component that is ready.
+func (p *Provisioner) observe(ctx context.Context, set *appsv1.StatefulSet, now time.Time) (note string, err error) {
+	want, status := replicas(set), set.Status
+	current := status.ObservedGeneration >= set.Generation
+	if current && status.ReadyReplicas >= want {
+		if status.UpdatedReplicas >= want {
+			return "", nil
+		}
+		if set.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
+			return fmt.Sprintf("; %d of %d are up to date: with the update strategy OnDelete, delete the other pods to update them", status.UpdatedReplicas, want), nil
+		}
 	}
 	var pods corev1.PodList
 	if err := p.Client.List(ctx, &pods, client.InNamespace(set.Namespace), client.MatchingLabels(selector(set.Name))); err != nil {
-		return fmt.Errorf("listing the pods of %s: %w", set.Name, err)
+		return "", fmt.Errorf("listing the pods of %s: %w", set.Name, err)
 	}
 	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range pods.Items {
 		if err := diagnose(&pods.Items[i]); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if status.ReadyReplicas >= want {
-		return &progress.Wait{Reason: reasonRollingOut, Message: fmt.Sprintf("%s: %d of %d replicas are up to date", set.Name, status.UpdatedReplicas, want)}
+		return "", &progress.Wait{Reason: reasonRollingOut, Message: fmt.Sprintf("%s: %d of %d replicas are up to date", set.Name, status.UpdatedReplicas, want)}
 	}
-	return &progress.Wait{Reason: reasonStarting, Message: fmt.Sprintf("%s: %d of %d replicas are ready", set.Name, status.ReadyReplicas, want)}
+	wait, err := p.awaited(ctx, set, pods.Items, now)
+	if err != nil {
+		return "", err
+	}
+	if wait == nil {
+		wait = &progress.Wait{Reason: reasonStarting, Message: fmt.Sprintf("%s: %d of %d replicas are ready", set.Name, status.ReadyReplicas, want)}
+	}
+	wait.After = eventsDelay
+	return "", wait
+}
+
+// replicas returns how many pods a component is to have.
+func replicas(set *appsv1.StatefulSet) int32 {
+	if set.Spec.Replicas == nil {
+		return 1
+	}
+	return *set.Spec.Replicas
 }
 
 // diagnose says what keeps a pod from running, in a message that stays the same while the cause does.
@@ -55,6 +80,9 @@ func diagnose(pod *corev1.Pod) error {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
 			return &progress.Wait{Reason: reasonUnschedulable, Message: fmt.Sprintf("pod %s cannot be scheduled: %s", pod.Name, c.Message)}
 		}
+	}
+	if pod.Status.Phase == corev1.PodFailed && pod.Status.Reason != "" {
+		return &progress.Wait{Reason: reasonEnded, Message: fmt.Sprintf("pod %s failed (%s): %s", pod.Name, pod.Status.Reason, pod.Status.Message)}
 	}
 	for _, container := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		waiting := container.State.Waiting

@@ -38,9 +38,7 @@ func (p *Provisioner) ensureScheduler(ctx context.Context, tenant *provision.Ten
 	if _, err := apply.Object(ctx, p.Client, kubeconfig); err != nil {
 		return err
 	}
-	err = p.ensureWorkload(ctx, l.scheduler())
-	tenant.Report(tenancyv1alpha1.ConditionSchedulerReady, "all replicas of kube-scheduler are ready", err)
-	return err
+	return p.ensureWorkload(ctx, tenant, l.scheduler(), tenancyv1alpha1.ConditionSchedulerReady)
 }
 
 // scheduler renders the tenant's kube-scheduler.
