@@ -149,6 +149,9 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 	if err := reconciler.Setup(mgr, references, o.Workers); err != nil {
 		return fmt.Errorf("adding the VirtualCluster controller: %w", err)
 	}
+	if err := (&virtualcluster.RetiredVersions{Client: mgr.GetClient()}).Setup(mgr); err != nil {
+		return fmt.Errorf("adding the controller for ClusterVersions of the retired project: %w", err)
+	}
 	signer := &nodecert.Reconciler{Client: mgr.GetClient(), Trust: authorities, Clock: clock.RealClock{}}
 	if err := signer.Setup(mgr); err != nil {
 		return fmt.Errorf("adding the controller for vn-agent's certificates: %w", err)

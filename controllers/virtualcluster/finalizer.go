@@ -7,21 +7,30 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
-	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
-// ensureFinalizer keeps the VirtualCluster from disappearing before what was made for it is removed.
-func (r *Reconciler) ensureFinalizer(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster) error {
+// ensureFinalizer keeps the VirtualCluster from disappearing before what was made for it is removed, and takes over one of the
+// retired project.
+func (r *Reconciler) ensureFinalizer(ctx context.Context, tenant *provision.Tenant) error {
+	vc := tenant.VirtualCluster
+	if err := r.takeOver(ctx, tenant); err != nil {
+		return err
+	}
 	base := vc.DeepCopy()
 	if !controllerutil.AddFinalizer(vc, names.Finalizer) {
 		return nil
 	}
-	if err := r.Client.Patch(ctx, vc, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager)); err != nil {
+	if err := r.patch(ctx, vc, base); err != nil {
 		return fmt.Errorf("adding the finalizer: %w", err)
 	}
 	return nil
+}
+
+// patch writes metadata that differs from the base, unless somebody else has written in the meantime.
+func (r *Reconciler) patch(ctx context.Context, vc, base client.Object) error {
+	return r.Client.Patch(ctx, vc, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager))
 }
 
 // removeFinalizer lets the VirtualCluster go.
@@ -31,7 +40,7 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, tenant *provision.Tena
 	if !controllerutil.RemoveFinalizer(vc, names.Finalizer) {
 		return nil
 	}
-	if err := r.Client.Patch(ctx, vc, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager)); client.IgnoreNotFound(err) != nil {
+	if err := r.patch(ctx, vc, base); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("removing the finalizer: %w", err)
 	}
 	tenant.Event("Normal", "Deleted", "Everything made for the VirtualCluster in the super cluster is gone")

@@ -101,17 +101,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	var err error
 	if vc.DeletionTimestamp != nil {
 		if !controllerutil.ContainsFinalizer(vc, names.Finalizer) {
-			return ctrl.Result{}, nil
+			// Nothing was made for it yet, but the retired project may hold it.
+			return requeueOnConflict(r.takeOver(ctx, tenant))
 		}
 		err = r.delete(ctx, tenant)
 		if err == nil {
 			return requeueOnConflict(r.removeFinalizer(ctx, tenant))
 		}
 	} else {
-		if err := r.ensureFinalizer(ctx, vc); err != nil {
+		if err := r.ensureFinalizer(ctx, tenant); err != nil {
 			return requeueOnConflict(err)
 		}
-		before.ResourceVersion = vc.ResourceVersion
+		before = vc.DeepCopy()
 		err = r.run(ctx, tenant)
 	}
 	err = progress.Classify(err)
