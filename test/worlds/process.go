@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -198,4 +199,19 @@ func (c *cleaner) run() error {
 		}
 	})
 	return c.err
+}
+
+// Program starts a program that is killed when the test ends, or with the test's process. Its output goes to a file.
+func Program(t testing.TB, log, binary string, args ...string) {
+	t.Helper()
+	p, err := startProcess(log, binary, args...)
+	if err != nil {
+		t.Fatalf("starting a program: %v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s: %s", filepath.Base(binary), p.tail())
+		}
+		p.kill()
+	})
 }
