@@ -117,6 +117,7 @@ $(BIN)/.e2e-suite-%: test/conformance/suite/go.mod
 $(BIN)/.etcd: test/etcd/go.mod
 	@echo "Building etcd"
 	@go build -C test/etcd -trimpath -ldflags "-s -w" -o $(BIN)/etcd go.etcd.io/etcd/server/v3
+	@go build -C test/etcd -trimpath -ldflags "-s -w" -o $(BIN)/etcdctl go.etcd.io/etcd/etcdctl/v3
 	@touch $@
 
 install = GOBIN=$(BIN) go install -trimpath -ldflags "-s -w"
