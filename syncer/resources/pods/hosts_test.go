@@ -6,6 +6,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+	psa "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -73,17 +76,201 @@ func TestHostsFile(t *testing.T) {
 	}
 }
 
-// What the syncer adds must not be what the tenant's Pod Security level refuses.
+// Whatever level and version a tenant's pod passes, its replica passes.
 func TestHostsContainerIsRestricted(t *testing.T) {
-	w := newWorld()
-	k := &kind{copiers: compile(table()), admit: podSecurity(), hostsImage: hostsImage}
-	got, _, err := k.translateSpec(w.view(), pod(spec(func(s *corev1.PodSpec) { s.Subdomain = "web" })))
+	restricted := mainContainer(func(c *corev1.Container) {
+		c.SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: to(false), RunAsNonRoot: to(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+	})
+	ofPod := spec(func(s *corev1.PodSpec) {
+		s.SecurityContext = &corev1.PodSecurityContext{
+			RunAsNonRoot: to(true), RunAsUser: to(int64(1000)), FSGroup: to(int64(2000)), SupplementalGroups: []int64{3000},
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: to("mine.json")},
+		}
+		s.Containers[0].SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: to(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		}
+	})
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.Containers = got.InitContainers[:1]
-	if err := podSecurity()("restricted", &corev1.Pod{Spec: got}); err != nil {
-		t.Error(err)
+	for name, tc := range map[string]struct {
+		level  psa.Level
+		change func(*corev1.Pod)
+	}{
+		"Baseline":   {psa.LevelBaseline, func(*corev1.Pod) {}},
+		"Root":       {psa.LevelBaseline, mainContainer(func(c *corev1.Container) { c.SecurityContext = &corev1.SecurityContext{RunAsUser: to(int64(0))} })},
+		"Restricted": {psa.LevelRestricted, restricted},
+		"OfPod":      {psa.LevelRestricted, ofPod},
+		"OtherUser": {psa.LevelRestricted, func(p *corev1.Pod) {
+			ofPod(p)
+			p.Spec.SecurityContext.RunAsUser = nil
+			p.Spec.Containers[0].SecurityContext.RunAsUser = to(int64(7))
+		}},
+		"RootInAnother": {psa.LevelBaseline, func(p *corev1.Pod) {
+			restricted(p)
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: to(int64(0))}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tenant := pod(spec(func(s *corev1.PodSpec) { s.Subdomain = "web" }), tc.change)
+			super := withHosts(t, tenant)
+			for minor := range 37 {
+				version := psa.LevelVersion{Level: tc.level, Version: psa.MajorMinorVersion(1, minor)}
+				passes := func(p *corev1.Pod) policy.AggregateCheckResult {
+					return policy.AggregateCheckResults(evaluator.EvaluatePod(version, &p.ObjectMeta, &p.Spec))
+				}
+				if result := passes(tenant); !result.Allowed {
+					t.Fatalf("%v refuses the tenant's: %s", version, result.ForbiddenDetail())
+				}
+				if result := passes(super); !result.Allowed {
+					t.Errorf("%v refuses the replica: %s", version, result.ForbiddenDetail())
+				}
+			}
+			added := super.Spec.InitContainers[0]
+			if user := runAsUser(&super.Spec, &added); user != nil && *user == 0 {
+				t.Error("the kubelet refuses root in a container that must not run as root")
+			}
+		})
+	}
+}
+
+// withHosts returns the replica of a pod with the container that the syncer adds.
+func withHosts(t *testing.T, tenant *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	w := newWorld()
+	w.pods = describe(hostsImage)
+	super := mustDown(t, w, tenant)
+	if len(super.Spec.InitContainers) == 0 || super.Spec.InitContainers[0].Name != names.HostsContainer {
+		t.Fatalf("init containers are %+v", super.Spec.InitContainers)
+	}
+	return super
+}
+
+// The container that the syncer adds has what the pod's first container has, so quotas and limits see no difference.
+func TestHostsContainerTakesNothing(t *testing.T) {
+	quantities := func(pairs ...string) corev1.ResourceList {
+		out := corev1.ResourceList{}
+		for i := 0; i < len(pairs); i += 2 {
+			out[corev1.ResourceName(pairs[i])] = apiresource.MustParse(pairs[i+1])
+		}
+		return out
+	}
+	none := corev1.ResourceRequirements{}
+	for name, tc := range map[string]struct {
+		first, second, want corev1.ResourceRequirements
+		pod                 *corev1.ResourceRequirements
+	}{
+		"BestEffort": {},
+		"Requests": {
+			first: corev1.ResourceRequirements{Requests: quantities("cpu", "100m")},
+			want:  corev1.ResourceRequirements{Requests: quantities("cpu", "100m")},
+		},
+		"Guaranteed": {
+			first:  corev1.ResourceRequirements{Requests: quantities("cpu", "1", "memory", "1Gi"), Limits: quantities("cpu", "1", "memory", "1Gi")},
+			second: corev1.ResourceRequirements{Requests: quantities("cpu", "2", "memory", "2Gi"), Limits: quantities("cpu", "2", "memory", "2Gi")},
+			want:   corev1.ResourceRequirements{Requests: quantities("cpu", "1", "memory", "1Gi"), Limits: quantities("cpu", "1", "memory", "1Gi")},
+		},
+		"NotTheFirst": {
+			second: corev1.ResourceRequirements{Limits: quantities("cpu", "1", "memory", "1Gi")},
+			want:   none,
+		},
+		"AllThatIsOrdinary": {
+			first: corev1.ResourceRequirements{Limits: quantities("cpu", "1", "memory", "1Gi", "ephemeral-storage", "1Gi", "hugepages-2Mi", "4Mi")},
+			want:  corev1.ResourceRequirements{Limits: quantities("cpu", "1", "memory", "1Gi", "ephemeral-storage", "1Gi", "hugepages-2Mi", "4Mi")},
+		},
+		"NoDevices": {
+			first: corev1.ResourceRequirements{Limits: quantities("example.com/gpu", "1"), Requests: quantities("cpu", "1", "example.com/gpu", "1")},
+			want:  corev1.ResourceRequirements{Requests: quantities("cpu", "1")},
+		},
+		"NoClaims": {
+			first: corev1.ResourceRequirements{Limits: quantities("cpu", "1"), Claims: []corev1.ResourceClaim{{Name: "gpu"}}},
+			want:  corev1.ResourceRequirements{Limits: quantities("cpu", "1")},
+		},
+		"OfPod": {
+			pod:   &corev1.ResourceRequirements{Limits: quantities("cpu", "3", "memory", "1Gi")},
+			first: corev1.ResourceRequirements{Requests: quantities("cpu", "1")},
+			want:  corev1.ResourceRequirements{Requests: quantities("cpu", "1")},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := &corev1.PodSpec{
+				Subdomain: "web", Resources: tc.pod,
+				Containers: []corev1.Container{{Name: "first", Resources: tc.first}, {Name: "second", Resources: tc.second}},
+			}
+			w := newWorld()
+			tr := &translation{view: w.view(), pod: pod(), hostsImage: hostsImage}
+			got := in.DeepCopy()
+			tr.mountHosts(got, in)
+			if diff := cmp.Diff(tc.want, got.InitContainers[0].Resources); diff != "" {
+				t.Errorf("resources (-want +got):\n%s", diff)
+			}
+			for what, sum := range map[string]func(*corev1.Pod, resourcehelper.PodResourcesOptions) corev1.ResourceList{
+				"requests": resourcehelper.PodRequests, "limits": resourcehelper.PodLimits,
+			} {
+				o := resourcehelper.PodResourcesOptions{}
+				if diff := cmp.Diff(sum(&corev1.Pod{Spec: *in}, o), sum(&corev1.Pod{Spec: *got}, o)); diff != "" {
+					t.Errorf("%s of the pod (-tenant's +replica's):\n%s", what, diff)
+				}
+			}
+		})
+	}
+}
+
+// Policies about images, users and volumes of containers find nothing in the one that the syncer adds that they do not find in
+// the tenant's.
+func TestHostsContainerPassesOtherPolicies(t *testing.T) {
+	always := func(c *corev1.Container) { c.ImagePullPolicy = corev1.PullAlways }
+	for name, tc := range map[string]struct {
+		change func(*corev1.PodSpec)
+		pull   corev1.PullPolicy
+		user   *int64
+		group  *int64
+		labels *corev1.SELinuxOptions
+	}{
+		"Plain":  {change: func(*corev1.PodSpec) {}, pull: corev1.PullIfNotPresent},
+		"Always": {change: func(s *corev1.PodSpec) { always(&s.Containers[0]) }, pull: corev1.PullAlways},
+		"NotAll": {change: func(s *corev1.PodSpec) {
+			always(&s.Containers[0])
+			s.InitContainers = s.Containers[:1:1]
+			s.Containers = []corev1.Container{{ImagePullPolicy: corev1.PullNever}}
+		}, pull: corev1.PullIfNotPresent},
+		"UserOfPod": {change: func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = to(int64(1000)) }, pull: corev1.PullIfNotPresent},
+		"RootOfPod": {change: func(s *corev1.PodSpec) { s.SecurityContext.RunAsUser = to(int64(0)) }, pull: corev1.PullIfNotPresent, user: to(int64(names.Nonroot))},
+		"OwnContext": {
+			change: func(s *corev1.PodSpec) {
+				s.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: to(int64(1000)), RunAsGroup: to(int64(2000)), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0:c1,c2"}, Privileged: to(true)}
+			},
+			pull: corev1.PullIfNotPresent, user: to(int64(1000)), group: to(int64(2000)), labels: &corev1.SELinuxOptions{Level: "s0:c1,c2"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := pod(spec(tc.change), spec(func(s *corev1.PodSpec) { s.Subdomain = "web" })).Spec
+			w := newWorld()
+			tr := &translation{view: w.view(), pod: pod(), hostsImage: hostsImage}
+			got := in.DeepCopy()
+			tr.mountHosts(got, &in)
+			added := got.InitContainers[0]
+			if added.ImagePullPolicy != tc.pull {
+				t.Errorf("images are pulled %s", added.ImagePullPolicy)
+			}
+			want := &corev1.SecurityContext{
+				RunAsNonRoot: to(true), AllowPrivilegeEscalation: to(false), ReadOnlyRootFilesystem: to(true),
+				Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+				RunAsUser:      tc.user, RunAsGroup: tc.group, SELinuxOptions: tc.labels,
+			}
+			if diff := cmp.Diff(want, added.SecurityContext); diff != "" {
+				t.Errorf("security context (-want +got):\n%s", diff)
+			}
+			volume := got.Volumes[len(got.Volumes)-1].EmptyDir
+			if volume == nil || volume.SizeLimit == nil || volume.Medium != "" {
+				t.Errorf("the volume is %+v", volume)
+			}
+		})
 	}
 }
 
