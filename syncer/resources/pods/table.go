@@ -228,7 +228,7 @@ func specTable() []rules {
 			pass(whyMember, "Items", "Optional")),
 		decided[corev1.ServiceAccountTokenProjection](
 			mapped("asked for when the token is requested", "Audience", "ExpirationSeconds"),
-			mapped("the path of the key in the Secret", "Path")),
+			mapped("the path of the key in the Secret; the mode is that of the kubelet, as far as a file of root can have it", "Path")),
 	}
 }
 

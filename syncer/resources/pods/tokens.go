@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,8 +35,15 @@ func tokenKey(volume, source int) string {
 	return fmt.Sprintf("%d-%d", volume, source)
 }
 
+// Modes of the file of a token.
+const (
+	modeOwner    = 0o600 // the kubelet makes it readable for the fsGroup
+	modeReadable = 0o444
+)
+
 // mountTokens puts keys of the token Secret where the tenant asks for tokens.
 func (t *translation) mountTokens(dst, src *corev1.PodSpec) {
+	mode := tokenMode(src)
 	for i := range src.Volumes {
 		if src.Volumes[i].Projected == nil {
 			continue
@@ -44,11 +52,44 @@ func (t *translation) mountTokens(dst, src *corev1.PodSpec) {
 			if token := src.Volumes[i].Projected.Sources[j].ServiceAccountToken; token != nil {
 				dst.Volumes[i].Projected.Sources[j].Secret = &corev1.SecretProjection{
 					LocalObjectReference: corev1.LocalObjectReference{Name: TokenSecret(t.pod)},
-					Items:                []corev1.KeyToPath{{Key: tokenKey(i, j), Path: token.Path}},
+					Items:                []corev1.KeyToPath{{Key: tokenKey(i, j), Path: token.Path, Mode: clone(mode)}},
 				}
 			}
 		}
 	}
+}
+
+// tokenMode returns the mode of the files of tokens, nil for that of their volume. A kubelet gives a token to the fsGroup or,
+// without one, to the user that all containers share, and to nobody else. Files of Secrets belong to root, so a token that is
+// for another user alone has to be readable by all users of the pod.
+func tokenMode(pod *corev1.PodSpec) *int32 {
+	user, shared := sharedUser(pod)
+	mode := int32(modeOwner)
+	switch {
+	case pod.SecurityContext != nil && pod.SecurityContext.FSGroup != nil, shared && user == 0:
+		return &mode
+	case shared:
+		mode = modeReadable
+		return &mode
+	default:
+		return nil
+	}
+}
+
+// sharedUser returns the user that the pod's spec gives to all containers, false if there is no such user.
+func sharedUser(pod *corev1.PodSpec) (int64, bool) {
+	var shared *int64
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		user := runAsUser(pod, &c)
+		if user == nil || shared != nil && *user != *shared {
+			return 0, false
+		}
+		shared = user
+	}
+	if shared == nil {
+		return 0, false
+	}
+	return *shared, true
 }
 
 // tokens lists the tokens that a tenant's pod asks for.
