@@ -1,14 +1,17 @@
 package pods
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
 // downwardPrefix begins the annotations of a replica that hold what its containers are to see of the tenant's metadata.
@@ -69,6 +72,74 @@ func (t *translation) show(name, value string) string {
 
 func annotationPath(key string) string {
 	return "metadata.annotations['" + key + "']"
+}
+
+// annotationRoom is what the annotations of a replica may take in all. The rest of what the API allows is for those that the
+// syncer, and network plugins of the super cluster, add.
+const annotationRoom = validation.TotalAnnotationSizeLimitB - 4<<10
+
+// addShown adds what containers read to the annotations of a replica. When they take too much together, annotations of the
+// tenant's are left out, the largest first: containers read the others, and nothing else reads them in the super cluster. If
+// that is not enough, the pod is refused; one that exists keeps showing what it showed.
+func addShown(v resource.View, pod, out *corev1.Pod, shown map[string]string) error {
+	size := annotationSize(out.Annotations) + annotationSize(shown) + keysSize(out.Labels)
+	for _, key := range largestFirst(out.Annotations) {
+		if size <= annotationRoom {
+			break
+		}
+		size -= annotationSize(map[string]string{key: out.Annotations[key]})
+		delete(out.Annotations, key)
+	}
+	var err error
+	if size > annotationRoom {
+		err = resource.Rejected("AnnotationsTooLong",
+			"What the containers read of metadata.labels and metadata.annotations takes %d bytes, and %d are allowed: all annotations of a pod together are limited to %d bytes. Shorten the annotations of the pod, or read fewer of them.",
+			size, annotationRoom, validation.TotalAnnotationSizeLimitB)
+		keepShown(v, pod, shown, size)
+	}
+	maps.Copy(out.Annotations, shown)
+	return err
+}
+
+// keepShown sets annotations that containers read to what the replica of the pod has, the largest first, until they fit.
+func keepShown(v resource.View, pod *corev1.Pod, shown map[string]string, size int) {
+	replica := v.Get(resource.Super, resource.Ref{Kind: "pods", Namespace: pod.Namespace, Name: pod.Name})
+	if replica == nil {
+		return
+	}
+	for _, key := range largestFirst(shown) {
+		if size <= annotationRoom {
+			return
+		}
+		size -= len(shown[key])
+		shown[key] = replica.GetAnnotations()[key]
+		size += len(shown[key])
+	}
+}
+
+// annotationSize is what annotations take in a replica, where their keys are noted, too.
+func annotationSize(in map[string]string) int {
+	size := keysSize(in)
+	for key, value := range in {
+		size += len(key) + len(value)
+	}
+	return size
+}
+
+// keysSize is what the note of keys takes.
+func keysSize(in map[string]string) int {
+	size := 0
+	for key := range in {
+		size += len("a:,") + len(key)
+	}
+	return size
+}
+
+// largestFirst returns the keys of a map by the sizes of the entries.
+func largestFirst(in map[string]string) []string {
+	return slices.SortedFunc(maps.Keys(in), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(b)+len(in[b]), len(a)+len(in[a])), strings.Compare(a, b))
+	})
 }
 
 // subscript returns k of a path field['k'].

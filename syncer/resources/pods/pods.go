@@ -112,7 +112,7 @@ func (k *kind) down(v resource.View, pod *corev1.Pod) (*corev1.Pod, error) {
 		return nil, err
 	}
 	spec.EphemeralContainers = nil // they are added to pods that exist
-	return withMetadata(v, pod, spec, annotations), nil
+	return withMetadata(v, pod, spec, annotations)
 }
 
 // changeable returns what may change in a pod that exists. It refuses nothing and waits for nothing: what was decided when
@@ -134,17 +134,17 @@ func (k *kind) changeable(v resource.View, pod *corev1.Pod) (*corev1.Pod, error)
 		}
 	}
 	out.Tolerations = tolerations(out.Tolerations)
-	return withMetadata(v, pod, out, t.annotations), nil
+	return withMetadata(v, pod, out, t.annotations)
 }
 
-// withMetadata returns a replica with the spec and with the labels and annotations of the tenant's pod that go down.
-func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, annotations map[string]string) *corev1.Pod {
+// withMetadata returns a replica with the spec, with the labels and annotations of the tenant's pod that go down, and with the
+// annotations that its containers read.
+func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, shown map[string]string) (*corev1.Pod, error) {
 	out := &corev1.Pod{Spec: spec}
 	out.Labels = podLabels(v, pod.Labels)
 	out.Annotations = copied(v, pod.Annotations)
 	maps.DeleteFunc(out.Annotations, func(key, _ string) bool { return steering(key) })
-	maps.Copy(out.Annotations, annotations)
-	return out
+	return out, addShown(v, pod, out, shown)
 }
 
 // referencesReady waits for the replicas of what the pod mounts: a kubelet that does not find them tries again much later,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,16 +22,28 @@ import (
 )
 
 // In the super cluster an object carries annotations of the syncer's, too: one that is just small enough for the tenant is
-// too large there. The tenant is told, and whatever else it has is served.
+// too large there. Of a pod a copy that nobody reads is left out. Where that is not enough the tenant is told, and whatever
+// else it has is served.
 func TestObjectsTooLargeForTheSuperCluster(t *testing.T) {
 	r := start(t)
 	of := r.tenants[0]
 	r.namespace(t, of, "large")
-	pod := worlds.Pod("large", "large")
+	large := func(name string, size int) *corev1.Pod {
+		pod := worlds.Pod("large", name)
+		pod.Annotations = map[string]string{"example.com/a": strings.Repeat("x", size-len("example.com/a"))}
+		return pod
+	}
 	const limitOfAnnotations = 256 * 1024
-	pod.Annotations = map[string]string{"example.com/a": strings.Repeat("x", limitOfAnnotations-len("example.com/a"))}
-	of.world.MakePod(t, pod)
-	waitForEvent(t, of, "large", "large", "Refused")
+	of.world.MakePod(t, large("unread", limitOfAnnotations))
+	of.world.MakePod(t, readingAnnotations(large("read", 140*1024)))
+	of.world.MakePod(t, readingAnnotations(large("large", limitOfAnnotations)))
+	r.superPod(t, of, "large", "unread")
+	if shown := len(shownAnnotations(r.superPod(t, of, "large", "read"))); shown < 140*1024 {
+		t.Errorf("the containers of a pod with an annotation of 140 KiB read %d bytes", shown)
+	}
+	if told := waitForEvent(t, of, "large", "large", "AnnotationsTooLong"); !strings.Contains(told.Message, strconv.Itoa(limitOfAnnotations)) {
+		t.Errorf("the tenant is told %s", told.Message)
+	}
 	of.world.MakePod(t, worlds.Pod("large", "small"))
 	r.superPod(t, of, "large", "small")
 	if err := gone(r.client.Get(t.Context(), client.ObjectKey{Namespace: of.super("large"), Name: "large"}, &corev1.Pod{})); err != nil {
@@ -43,6 +56,61 @@ func TestObjectsTooLargeForTheSuperCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.superPod(t, of, "large", "large")
+}
+
+// readingAnnotations makes a pod read its annotations from a volume.
+func readingAnnotations(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "info", VolumeSource: corev1.VolumeSource{
+		DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{
+			{Path: "annotations", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations"}},
+		}},
+	}})
+	return pod
+}
+
+// shownAnnotations is what the volume that readingAnnotations makes contains.
+func shownAnnotations(super *corev1.Pod) string {
+	for _, volume := range super.Spec.Volumes {
+		if volume.Name == "info" {
+			path := volume.DownwardAPI.Items[0].FieldRef.FieldPath
+			return super.Annotations[strings.TrimSuffix(strings.TrimPrefix(path, "metadata.annotations['"), "']")]
+		}
+	}
+	return ""
+}
+
+// An annotation of a running pod may grow. When it gets too large the tenant is told, and nothing else of the pod stands still.
+func TestAnnotationsGrowInARunningPod(t *testing.T) {
+	const ns = "growing"
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, ns)
+	super := r.runningPod(t, of, readingAnnotations(worlds.Pod(ns, "web")))
+	grow := func(size int) {
+		t.Helper()
+		patchPod(t, of, ns, "web", fmt.Sprintf(`{"metadata":{"annotations":{"a":%q}}}`, strings.Repeat("x", size)))
+	}
+	shows := func(size int) {
+		t.Helper()
+		worlds.Eventually(t, limit, fmt.Sprintf("%d bytes to be shown", size), func(ctx context.Context) error {
+			now := &corev1.Pod{}
+			if err := r.client.Get(ctx, client.ObjectKeyFromObject(super), now); err != nil {
+				return err
+			}
+			if got := strings.Count(shownAnnotations(now), "x"); got != size || now.UID != super.UID {
+				return fmt.Errorf("pod %s shows %d", now.UID, got)
+			}
+			return nil
+		})
+	}
+	grow(140 * 1024)
+	shows(140 * 1024)
+	grow(255 * 1024)
+	waitForEvent(t, of, ns, "web", "AnnotationsTooLong")
+	r.followsLabel(t, of, super, ns, "after-annotations-grew")
+	shows(140 * 1024)
+	grow(10)
+	shows(10)
 }
 
 // Names may be as long as Kubernetes allows, on both sides.
