@@ -286,6 +286,43 @@ func TestWhichNodesATenantSees(t *testing.T) {
 			created[*corev1.Node](t, ops, err)
 		})
 	}
+	taint := func(key string, effect corev1.TaintEffect) *corev1.Node {
+		n := machine.DeepCopy()
+		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Effect: effect})
+		return n
+	}
+	const controlPlane = "node-role.kubernetes.io/control-plane"
+	for name, tc := range map[string]struct {
+		machine *corev1.Node
+		facts   resource.NodeFacts
+		runs    bool
+		sees    bool
+	}{
+		"NoSchedule":       {machine: taint(controlPlane, corev1.TaintEffectNoSchedule)},
+		"NoExecute":        {machine: taint(names.Prefix+"reserved", corev1.TaintEffectNoExecute)},
+		"PreferNoSchedule": {machine: taint(controlPlane, corev1.TaintEffectPreferNoSchedule), sees: true},
+		"BeingRemoved":     {machine: taint("ToBeDeletedByClusterAutoscaler", corev1.TaintEffectNoSchedule)},
+		"NotReady":         {machine: taint(corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute), sees: true},
+		"Own":              {machine: taint("example.com/team", corev1.TaintEffectNoSchedule), sees: true},
+		"RunsPods":         {machine: taint(controlPlane, corev1.TaintEffectNoSchedule), runs: true, sees: true},
+		"UsedAndRunsPods":  {machine: taint(controlPlane, corev1.TaintEffectNoSchedule), facts: resource.NodeFacts{Used: true}, runs: true, sees: true},
+		"SelectedOnly":     {machine: taint(controlPlane, corev1.TaintEffectNoSchedule), facts: resource.NodeFacts{Selector: pool("shared")}},
+		"HiddenTaint":      {machine: taint(controlPlane, corev1.TaintEffectNoSchedule), facts: resource.NodeFacts{HiddenTaints: []string{"node-role.kubernetes.io/"}}, sees: true},
+	} {
+		t.Run("Tainted"+name, func(t *testing.T) {
+			w := world{facts: resource.Facts{Nodes: tc.facts}, runs: tc.runs}
+			ops, err := decide(t, nodes.Kind(), w, "", "n1", nil, tc.machine)
+			if tc.sees != (len(ops) > 0) || err != nil {
+				t.Fatalf("operations are %s, %v", encode(t, ops), err)
+			}
+			ops, err = decide(t, nodes.Kind(), w, "", "n1", nil, machine)
+			virtual := created[*corev1.Node](t, ops, err)
+			ops, err = decide(t, nodes.Kind(), w, "", "n1", virtual, tc.machine)
+			if deleted := len(ops) > 0 && ops[0].Verb == resource.Delete; deleted == tc.sees || err != nil {
+				t.Errorf("when it is there: %s, %v", encode(t, ops), err)
+			}
+		})
+	}
 	t.Run("Hidden", func(t *testing.T) {
 		w := world{facts: resource.Facts{Nodes: resource.NodeFacts{HiddenTaints: []string{"vendor.example/"}, HiddenLabels: []string{"vendor.example/", "rack"}}}}
 		ops, err := decide(t, nodes.Kind(), w, "", "n1", nil, machine)

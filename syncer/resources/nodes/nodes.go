@@ -17,7 +17,7 @@ import (
 
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
 
-// Kind gives each tenant a virtual node of the same name for each node of the super cluster, so that affinity, spread
+// Kind gives each tenant a virtual node of the same name for each node of the super cluster that it may use, so that affinity, spread
 // and DaemonSets have their real meaning. Its kubelet endpoint is the vn-agent of that node. What identifies the machine
 // stays hidden, and heartbeats are not copied: conditions change when the real node's do.
 func Kind() resource.Kind {
@@ -49,9 +49,10 @@ func Kind() resource.Kind {
 	})
 }
 
-// needed says whether the tenant sees a node.
+// needed says whether the tenant sees a node: one that it may use, or that runs a pod of it. A taint that is hidden from the
+// tenant is the business of whoever hides it.
 func needed(v resource.View, machine *corev1.Node) bool {
-	if v.Tenant.Nodes.Used && !v.Runs(machine.Name) {
+	if (v.Tenant.Nodes.Used || closed(shown(v, machine).Spec.Taints)) && !v.Runs(machine.Name) {
 		return false
 	}
 	if len(v.Tenant.Nodes.Selector) == 0 {

@@ -688,6 +688,73 @@ func TestTolerations(t *testing.T) {
 	}
 }
 
+// A toleration of everything is one of every taint that the tenant sees and may tolerate, however it got there: a DaemonSet
+// counts on it.
+func TestTolerationOfEverything(t *testing.T) {
+	const operators = "node-role.kubernetes.io/control-plane"
+	taints := func(keys ...string) func(*corev1.Node) {
+		return func(n *corev1.Node) {
+			var ids []string
+			for _, key := range keys {
+				tainted(key, corev1.TaintEffectNoSchedule)(n)
+				ids = append(ids, key+":NoSchedule")
+			}
+			n.Annotations["node."+names.Prefix+"taints"] = strings.Join(ids, ",") // they are the real node's
+		}
+	}
+	w := newWorld()
+	w.putNode(node, taints("example.com/b", "example.com/a", operators, corev1.TaintNodeNotReady))
+	w.putNode("node-2", taints("example.com/a", "example.com/c"))
+	for name, tc := range map[string]struct {
+		toleration corev1.Toleration
+		change     func(*corev1.Pod)
+		want       []string
+	}{
+		"AllNodes": {corev1.Toleration{Operator: corev1.TolerationOpExists}, func(*corev1.Pod) {}, []string{"example.com/a", "example.com/b", "example.com/c"}},
+		"ItsNode":  {corev1.Toleration{Operator: corev1.TolerationOpExists}, onNode("node-2"), []string{"example.com/a", "example.com/c"}},
+		"NoNode":   {corev1.Toleration{Operator: corev1.TolerationOpExists}, onNode("unknown"), nil},
+		"Seconds": {corev1.Toleration{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: to(int64(7))}, func(*corev1.Pod) {},
+			[]string{"example.com/a", "example.com/b", "example.com/c"}},
+		"OneKey": {corev1.Toleration{Key: "example.com/a", Operator: corev1.TolerationOpExists}, func(*corev1.Pod) {}, []string{"example.com/a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := pod(tc.change, spec(func(s *corev1.PodSpec) { s.Tolerations = []corev1.Toleration{tc.toleration} }))
+			var got []string
+			for _, toleration := range mustDown(t, w, in).Spec.Tolerations {
+				if slices.Contains(lifecycleTaints(), toleration.Key) {
+					continue
+				}
+				got = append(got, toleration.Key)
+				want := tc.toleration
+				want.Key = toleration.Key
+				if diff := cmp.Diff(want, toleration); diff != "" {
+					t.Errorf("-want +got\n%s", diff)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("keys (-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	// A pod that waits for a node tolerates what was not there when it was made.
+	in := pod(spec(func(s *corev1.PodSpec) { s.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}} }))
+	super := mustDown(t, w, in)
+	super.UID, super.ResourceVersion = "super-uid", "9"
+	w.putNode("node-3", taints("example.com/new"))
+	ops, err := decide(w, in, super)
+	if err != nil || len(ops) == 0 || ops[0].Side != resource.Super {
+		t.Fatalf("operations are %v, %v", summary(ops), err)
+	}
+	after, err := patch(super, ops[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(append(super.Spec.Tolerations, corev1.Toleration{Key: "example.com/new", Operator: corev1.TolerationOpExists}), after.Spec.Tolerations); diff != "" {
+		t.Errorf("tolerations of the replica (-want +got):\n%s", diff)
+	}
+}
+
 // Attack P-07: a node that the tenant chose is a wish to the scheduler.
 func TestNodeNameBecomesAffinity(t *testing.T) {
 	zone := corev1.NodeSelectorRequirement{Key: "zone", Operator: corev1.NodeSelectorOpIn, Values: []string{"z"}}

@@ -133,7 +133,7 @@ func (k *kind) changeable(v resource.View, pod *corev1.Pod) (*corev1.Pod, error)
 			return nil, err
 		}
 	}
-	out.Tolerations = tolerations(out.Tolerations)
+	out.Tolerations = t.tolerations(out.Tolerations)
 	return withMetadata(v, pod, out, t.annotations)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resources/nodes"
 )
 
 // defaultServiceAccount exists in every namespace of every cluster without our doing.
@@ -34,7 +35,7 @@ func finishSpec(t *translation, dst, src *corev1.PodSpec) error {
 	if err := t.copy(&dst.Tolerations, &src.Tolerations); err != nil {
 		return within("tolerations", err)
 	}
-	dst.Tolerations = tolerations(dst.Tolerations)
+	dst.Tolerations = t.tolerations(dst.Tolerations)
 	if err := t.placeSpec(dst, src); err != nil {
 		return err
 	}
@@ -133,20 +134,9 @@ func lifecycleTaints() []string {
 	}
 }
 
-// operatorTaint says that a taint is between the operator of the super cluster and its nodes: it keeps everybody else
-// off, and nobody else may tolerate it.
-func operatorTaint(key string) bool {
-	for _, prefix := range []string{names.Prefix, "node-role.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "node.cluster.x-k8s.io/"} {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return slices.Contains([]string{"ToBeDeletedByClusterAutoscaler", "DeletionCandidateOfClusterAutoscaler", corev1.TaintNodeOutOfService}, key)
-}
-
 // tolerations drops those for the operator's taints. A toleration of every taint, which would let the pod on any node,
-// becomes one of each life cycle taint.
-func tolerations(in []corev1.Toleration) []corev1.Toleration {
+// becomes one of each life cycle taint and of each other taint that the tenant sees.
+func (t *translation) tolerations(in []corev1.Toleration) []corev1.Toleration {
 	var out []corev1.Toleration
 	add := func(toleration corev1.Toleration) {
 		if !slices.ContainsFunc(out, func(o corev1.Toleration) bool { return o.MatchToleration(&toleration) }) {
@@ -157,16 +147,37 @@ func tolerations(in []corev1.Toleration) []corev1.Toleration {
 		toleration.TolerationSeconds = clone(toleration.TolerationSeconds)
 		switch {
 		case toleration.Key == "":
-			for _, key := range lifecycleTaints() {
+			for _, key := range slices.Concat(lifecycleTaints(), t.openTaints()) {
 				each := toleration
 				each.Key, each.Operator, each.TolerationSeconds = key, corev1.TolerationOpExists, clone(toleration.TolerationSeconds)
 				add(each)
 			}
-		case !operatorTaint(toleration.Key):
+		case !nodes.OperatorTaint(toleration.Key):
 			add(toleration)
 		}
 	}
 	return out
+}
+
+// openTaints returns the keys of the taints of the pod's node, or of all nodes that the tenant sees, without the operator's.
+func (t *translation) openTaints() []string {
+	var keys []string
+	add := func(o resource.Object) {
+		if n, ok := o.(*corev1.Node); ok && n != nil {
+			for _, taint := range n.Spec.Taints {
+				if !nodes.OperatorTaint(taint.Key) {
+					keys = append(keys, taint.Key)
+				}
+			}
+		}
+	}
+	if node := t.pod.Spec.NodeName; node != "" {
+		add(t.view.Get(resource.Tenant, resource.Ref{Kind: kindNodes, Name: node}))
+	} else {
+		t.view.Each(resource.Tenant, kindNodes, add)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // finishAffinityTerm keeps the scope of a term inside the tenant.

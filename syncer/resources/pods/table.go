@@ -47,7 +47,7 @@ func specTable() []rules {
 			mapped("added through the ephemeralcontainers subresource once the pod exists", "EphemeralContainers"),
 			mapped("ClusterFirst means the tenant's DNS, with the search path of the tenant's namespace", "DNSPolicy", "DNSConfig"),
 			mapped("a node chosen in advance becomes a required node affinity, so that the scheduler has its say", "NodeName"),
-			mapped("those for the operator's own taints are left out, and one for all taints covers those of the node life cycle", "Tolerations"),
+			mapped("those for the operator's own taints are left out, and one for all taints covers those of the node life cycle and the others that the tenant sees", "Tolerations"),
 			mapped("becomes hostnameOverride, because the kubelet would take the names of the super cluster", "SetHostnameAsFQDN", "HostnameOverride"),
 			mapped("only false passes: a user namespace of its own", "HostUsers"),
 			set("false: tokens of the super cluster are never mounted", "AutomountServiceAccountToken"),

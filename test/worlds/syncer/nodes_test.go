@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
@@ -166,34 +169,153 @@ func TestOwnSchedulerAssignsNodes(t *testing.T) {
 	}
 }
 
+// awaitNode waits until the tenant sees a node, or sees it no more.
+func awaitNode(t *testing.T, of tenant, what, name string, want bool) {
+	t.Helper()
+	worlds.Eventually(t, limit, what, func(ctx context.Context) error {
+		_, err := of.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if !want {
+			return gone(err)
+		}
+		return err
+	})
+}
+
+// A DaemonSet that tolerates everything runs on every node that the tenant sees, because the tenant sees those that it may use.
+func TestDaemonSetsFinishBesideNodesOfTheOperator(t *testing.T) {
+	const ns, open, closed = "daemons", "daemon-open", "daemon-closed"
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, ns)
+	labels := map[string]string{"fleet": ns}
+	for name, taint := range map[string]string{open: "example.com/team", closed: "node-role.kubernetes.io/control-plane"} {
+		r.make(t, &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
+			Spec:       corev1.NodeSpec{Taints: []corev1.Taint{{Key: taint, Effect: corev1.TaintEffectNoSchedule}}},
+		})
+	}
+	awaitNode(t, of, "a node that pods may tolerate to appear", open, true)
+	set, err := of.AppsV1().DaemonSets(ns).Create(t.Context(), &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "agent"},
+		Spec: appsv1.DaemonSetSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: daemon(labels)},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished := func(what string, want int32) {
+		t.Helper()
+		worlds.Eventually(t, limit, what, func(ctx context.Context) error {
+			if err := r.runDaemons(ctx, t, of, ns); err != nil {
+				return err
+			}
+			now, err := of.AppsV1().DaemonSets(ns).Get(ctx, set.Name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if s := now.Status; s.ObservedGeneration != now.Generation || s.DesiredNumberScheduled != want || s.NumberReady != want {
+				return fmt.Errorf("status is %+v", s)
+			}
+			return nil
+		})
+	}
+	finished("the rollout on the open node", 1)
+	awaitNode(t, of, "the operator's node to be hidden", closed, false)
+	for _, toleration := range r.daemonOn(t, of, ns, open).Spec.Tolerations {
+		if strings.HasPrefix(toleration.Key, "node-role.kubernetes.io/") || toleration.Key == "" {
+			t.Errorf("the replica tolerates %+v", toleration)
+		}
+	}
+	r.patchMachine(t, closed, `{"spec":{"taints":null}}`)
+	finished("the rollout when the taint is removed", 2)
+	r.patchMachine(t, closed, `{"spec":{"taints":[{"key":"node-role.kubernetes.io/control-plane","effect":"NoSchedule"}]}}`)
+	worlds.Eventually(t, limit, "the taint to be seen where a pod runs", func(ctx context.Context) error {
+		node, err := of.CoreV1().Nodes().Get(ctx, closed, metav1.GetOptions{})
+		if err == nil && !slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == "node-role.kubernetes.io/control-plane" }) {
+			err = fmt.Errorf("taints are %v", node.Spec.Taints)
+		}
+		return err
+	})
+	zero := int64(0) // the operator's drain, which nobody confirms
+	last := r.daemonOn(t, of, ns, closed)
+	if err := w.Super.Client.CoreV1().Pods(last.Namespace).Delete(t.Context(), last.Name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	awaitNode(t, of, "the node to be hidden when its last pod is gone", closed, false)
+	finished("the rollout without that node", 1)
+}
+
+// daemon is the spec of pods that tolerate everything, on nodes with certain labels.
+func daemon(labels map[string]string) corev1.PodSpec {
+	spec := worlds.Pod("", "").Spec
+	spec.NodeSelector = labels
+	spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	return spec
+}
+
+// runDaemons plays scheduler and kubelet for the pods of a DaemonSet: each runs on the node that it names, if it tolerates the
+// taints of that node.
+func (r *running) runDaemons(ctx context.Context, t *testing.T, of tenant, namespace string) error {
+	t.Helper()
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.InNamespace(of.super(namespace))); err != nil {
+		return err
+	}
+	for i, pod := range pods.Items {
+		if pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil {
+			continue
+		}
+		node := &corev1.Node{}
+		name := pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+		if err := r.client.Get(ctx, client.ObjectKey{Name: name}, node); err != nil {
+			return err
+		}
+		for _, taint := range node.Spec.Taints {
+			if !slices.ContainsFunc(pod.Spec.Tolerations, func(o corev1.Toleration) bool { return o.ToleratesTaint(klog.Background(), &taint, false) }) {
+				return fmt.Errorf("pod %s does not tolerate %s", pod.Name, taint.Key)
+			}
+		}
+		r.kubelet(t, &pods.Items[i], name, fmt.Sprintf("10.9.8.%d", i+1))
+	}
+	return nil
+}
+
+// daemonOn returns the super pod on a node.
+func (r *running) daemonOn(t *testing.T, of tenant, namespace, node string) *corev1.Pod {
+	t.Helper()
+	var pods corev1.PodList
+	if err := r.client.List(t.Context(), &pods, client.InNamespace(of.super(namespace))); err != nil {
+		t.Fatal(err)
+	}
+	for i := range pods.Items {
+		if pods.Items[i].Spec.NodeName == node {
+			return &pods.Items[i]
+		}
+	}
+	t.Fatalf("no pod of %s is on %s", namespace, node)
+	return nil
+}
+
 func TestTenantSeesTheNodesItUses(t *testing.T) {
 	r := start(t)
 	of := r.tenants[0]
 	r.realNode(t, of, "idle-node")
 	r.namespace(t, of, "using")
 	r.change(t, of, `{"spec":{"nodes":{"mode":"Used"}}}`, `{"spec":{"nodes":null}}`)
-	visible := func(what, name string, want bool) {
-		t.Helper()
-		worlds.Eventually(t, limit, what, func(ctx context.Context) error {
-			_, err := of.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-			if !want {
-				return gone(err)
-			}
-			return err
-		})
-	}
-	visible("a node without pods to disappear", "idle-node", false)
+	awaitNode(t, of, "a node without pods to disappear", "idle-node", false)
 	of.world.MakePod(t, worlds.Pod("using", "first"))
 	super := r.superPod(t, of, "using", "first")
 	r.kubelet(t, super, "idle-node", "10.1.0.77")
-	visible("the node of the first pod to appear", "idle-node", true)
+	awaitNode(t, of, "the node of the first pod to appear", "idle-node", true)
 	zero := int64(0)
 	for _, c := range []corev1client.PodInterface{of.CoreV1().Pods("using"), w.Super.Client.CoreV1().Pods(super.Namespace)} { // no kubelet confirms it
 		if err := c.Delete(t.Context(), "first", metav1.DeleteOptions{GracePeriodSeconds: &zero}); client.IgnoreNotFound(err) != nil {
 			t.Fatal(err)
 		}
 	}
-	visible("the node to go with its last pod", "idle-node", false)
+	awaitNode(t, of, "the node to go with its last pod", "idle-node", false)
 	if _, err := r.tenants[1].CoreV1().Nodes().Get(t.Context(), "idle-node", metav1.GetOptions{}); err != nil {
 		t.Errorf("the other tenant does not see the node: %v", err)
 	}
