@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -46,6 +47,21 @@ func (t *translation) scheduled(dst *corev1.PodSpec, node string) {
 			drop(&containers[i].Resources)
 		}
 	}
+}
+
+// schedulerIgnored is the reason of the event about a scheduler of the tenant's own that does not place its pod.
+const schedulerIgnored = "SchedulerIgnored"
+
+// ignored tells the tenant that the pod is not placed by the scheduler that it names. Where the tenant has a scheduler of its
+// own, a pod goes down when it has a node, whoever chose that.
+func ignored(v resource.View, pod *corev1.Pod) []resource.Op {
+	name := pod.Spec.SchedulerName
+	if v.Tenant.Scheduler || name == "" || name == corev1.DefaultSchedulerName {
+		return nil
+	}
+	message := fmt.Sprintf("The scheduler %q is ignored, because this cluster does not schedule its own pods: the scheduler of the operator places the pod. "+
+		"Ask the operator to set spec.scheduler.enabled of the VirtualCluster, or leave out spec.schedulerName.", name)
+	return []resource.Op{resource.Tell(v, pod, corev1.SchemeGroupVersion.WithKind("Pod"), corev1.EventTypeWarning, schedulerIgnored, message)}
 }
 
 // awaited says that the tenant's own scheduler has chosen a node, where the super pod is not yet.

@@ -1,6 +1,8 @@
 package pods
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,6 +143,49 @@ func TestNodeThatSomebodyChoseIsFull(t *testing.T) {
 			}
 			if got != tc.reason {
 				t.Errorf("the pod ends with %q, want %q: %v", got, tc.reason, summary(ops))
+			}
+		})
+	}
+}
+
+// A scheduler that the pod names and that does not place it is no secret.
+func TestSchedulerThatIsIgnored(t *testing.T) {
+	for name, tc := range map[string]struct {
+		scheduler string
+		enabled   bool
+		change    func(*corev1.Pod)
+		want      []string
+	}{
+		"Default":  {scheduler: corev1.DefaultSchedulerName, want: []string{"Create super Missing"}},
+		"None":     {want: []string{"Create super Missing"}},
+		"Own":      {scheduler: "packer", want: []string{"Record tenant SchedulerIgnored", "Create super Missing"}},
+		"HasNode":  {scheduler: "packer", change: onNode(node), want: []string{"Create super Missing"}},
+		"Enabled":  {scheduler: "packer", enabled: true, want: []string{}},
+		"Assigned": {scheduler: "packer", enabled: true, change: onNode(node), want: []string{"Create super Missing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.facts.Scheduler = tc.enabled
+			in := pod(spec(func(s *corev1.PodSpec) { s.SchedulerName = tc.scheduler }))
+			if tc.change != nil {
+				tc.change(in)
+			}
+			ops, err := decide(w, in, nil)
+			if diff := cmp.Diff(tc.want, summary(ops)); diff != "" || err != nil {
+				t.Fatalf("%v, operations (-want +got):\n%s", err, diff)
+			}
+			if tc.enabled || len(ops) < 2 {
+				return
+			}
+			event, ok := ops[0].Object.(*corev1.Event)
+			if !ok || event.Type != corev1.EventTypeWarning || !strings.Contains(event.Message, `"packer"`) || strings.Contains(event.Message, string(tenantID)) {
+				t.Errorf("the event is %s", encode(ops[0].Object))
+			}
+			super := mustDown(t, w, in)
+			super.UID, super.ResourceVersion = "super-uid", "9"
+			ops, err = decide(w, in, super)
+			if err != nil || slices.ContainsFunc(ops, func(op resource.Op) bool { return op.Verb == resource.Record }) {
+				t.Errorf("it is told again: %v, %v", summary(ops), err)
 			}
 		})
 	}

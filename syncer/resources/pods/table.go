@@ -52,7 +52,7 @@ func specTable() []rules {
 			mapped("only false passes: a user namespace of its own", "HostUsers"),
 			set("false: tokens of the super cluster are never mounted", "AutomountServiceAccountToken"),
 			drop("the API server fills it from serviceAccountName", "DeprecatedServiceAccount"),
-			drop("pods are scheduled by the default scheduler of the super cluster, or were by one of the tenant", "SchedulerName"),
+			drop("pods are scheduled by the default scheduler of the super cluster, which the event SchedulerIgnored says, or were by the one of the tenant that has the name", "SchedulerName"),
 			mapped(whyPriority, "PriorityClassName"),
 			drop("follow from the priority class of the super cluster", "Priority", "PreemptionPolicy"),
 			drop("follows from the runtime class of the super cluster", "Overhead"),

@@ -129,10 +129,11 @@ func renew(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error) {
 	return mint(v, tenant)
 }
 
-// prepare returns the operation that makes the tokens of a pod that comes with a node before its replica.
+// prepare returns the operation that makes the tokens of a pod that comes with a node before its replica. Of a pod without
+// one it tells whose choice the node is.
 func prepare(v resource.View, tenant *corev1.Pod) ([]resource.Op, error) {
 	if tenant.Spec.NodeName == "" {
-		return nil, nil
+		return ignored(v, tenant), nil
 	}
 	return mint(v, tenant)
 }

@@ -169,6 +169,67 @@ func TestOwnSchedulerAssignsNodes(t *testing.T) {
 	}
 }
 
+// Every scheduler of the tenant binds its pods, where the tenant schedules at all.
+func TestAnySchedulerOfTheTenantBindsItsPods(t *testing.T) {
+	const ns = "packing"
+	r := start(t)
+	of := r.tenants[0]
+	r.realNode(t, of, "packed-node")
+	r.namespace(t, of, ns)
+	r.change(t, of, `{"spec":{"scheduler":{"enabled":true}}}`, `{"spec":{"scheduler":null}}`)
+	pod := worlds.Pod(ns, "packed")
+	pod.Spec.SchedulerName = "packer"
+	of.world.MakePod(t, pod)
+	worlds.Throughout(t, time.Second, "no replica before the scheduler has chosen", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super(ns), Name: "packed"}, &corev1.Pod{}))
+	})
+	err := of.CoreV1().Pods(ns).Bind(t.Context(), &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Name: "packed"}, Target: corev1.ObjectReference{Kind: "Node", Name: "packed-node"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	super := r.superPod(t, of, ns, "packed")
+	required := super.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	if len(required) != 1 || required[0].MatchFields[0].Values[0] != "packed-node" || super.Spec.SchedulerName != corev1.DefaultSchedulerName {
+		t.Errorf("scheduler %s is required to choose %+v", super.Spec.SchedulerName, required)
+	}
+	r.kubelet(t, super, "packed-node", "10.1.0.78")
+	worlds.Eventually(t, limit, "the pod to run", func(ctx context.Context) error {
+		now, err := of.CoreV1().Pods(ns).Get(ctx, "packed", metav1.GetOptions{})
+		if err == nil && (now.Status.Phase != corev1.PodRunning || now.Spec.NodeName != "packed-node") {
+			err = fmt.Errorf("it is %s on %q", now.Status.Phase, now.Spec.NodeName)
+		}
+		return err
+	})
+	list, err := of.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=SchedulerIgnored"})
+	if err != nil || len(list.Items) > 0 {
+		t.Errorf("events are %v, %v", list.Items, err)
+	}
+}
+
+// Where the tenant does not schedule, a pod that names a scheduler is told, once.
+func TestSchedulerThatIsIgnoredIsTold(t *testing.T) {
+	const ns = "ignoring"
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, ns)
+	for name, scheduler := range map[string]string{"packed": "packer", "plain": ""} {
+		pod := worlds.Pod(ns, name)
+		pod.Spec.SchedulerName = scheduler
+		of.world.MakePod(t, pod)
+		r.superPod(t, of, ns, name)
+	}
+	waitForEvent(t, of, ns, "packed", "SchedulerIgnored")
+	worlds.Throughout(t, 3*time.Second, "one event", func(ctx context.Context) error { // longer than a patrol
+		list, err := of.CoreV1().Events(ns).List(ctx, metav1.ListOptions{FieldSelector: "reason=SchedulerIgnored"})
+		if err == nil && (len(list.Items) != 1 || list.Items[0].Count != 1) {
+			err = fmt.Errorf("events are %v", list.Items)
+		}
+		return err
+	})
+}
+
 // awaitNode waits until the tenant sees a node, or sees it no more.
 func awaitNode(t *testing.T, of tenant, what, name string, want bool) {
 	t.Helper()
