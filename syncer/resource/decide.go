@@ -87,8 +87,10 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		return nil, err
 	}
 	want, refused := r.Down(v, origin)
-	if _, partly := AsReject(refused); refused != nil && !(partly && present(want) && present(replica)) {
-		return nil, refused
+	if refused != nil {
+		if _, partly := AsReject(refused); !partly || !present(want) || !present(replica) {
+			return nil, refused
+		}
 	}
 	r.stamp(v, key, side, origin, want)
 	if !present(replica) {

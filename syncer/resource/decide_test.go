@@ -402,7 +402,7 @@ func TestForTenantHidesSuperNames(t *testing.T) {
 		"NoKey":         {"couldn't find key k in Secret " + super + "/" + db, "couldn't find key k in Secret shop/db"},
 		"PullSecrets":   {"Unable to retrieve some image pull secrets (" + db + ", " + names.SuperSecret(long) + "); attempting", "Unable to retrieve some image pull secrets (db, " + long + "); attempting"},
 		"EndOfSentence": {"There is no " + db + ".", "There is no db."},
-		"Twice":         {db + " " + db, "db db"},
+		"Twice":         {db + " and " + db, "db and db"},
 		"Service":       {"Service " + names.AbsentService("web") + " not found", "Service web not found"},
 		"LongerBefore":  {"my-" + db + " x." + db, "my-" + db + " x." + db},
 		"LongerAfter":   {db + "n " + db + ".example.com", db + "n " + db + ".example.com"},

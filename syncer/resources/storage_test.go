@@ -264,12 +264,12 @@ func TestReclaimPolicy(t *testing.T) {
 			if got.Spec.PersistentVolumeReclaimPolicy != tc.wantTenant || got.Annotations[names.AnnotationReclaimPolicy] != string(tc.noted) {
 				t.Errorf("the tenant has %s, compared with %s", got.Spec.PersistentVolumeReclaimPolicy, got.Annotations[names.AnnotationReclaimPolicy])
 			}
-			real := patched(t, super, resource.Super, ops)
-			if real.Spec.PersistentVolumeReclaimPolicy != tc.wantSuper {
-				t.Errorf("the super cluster has %s", real.Spec.PersistentVolumeReclaimPolicy)
+			after := patched(t, super, resource.Super, ops)
+			if after.Spec.PersistentVolumeReclaimPolicy != tc.wantSuper {
+				t.Errorf("the super cluster has %s", after.Spec.PersistentVolumeReclaimPolicy)
 			}
-			if marked := real.Labels[names.LabelTenant] != ""; marked != (tc.wantSuper == retain) {
-				t.Errorf("its labels are %v", real.Labels)
+			if marked := after.Labels[names.LabelTenant] != ""; marked != (tc.wantSuper == retain) {
+				t.Errorf("its labels are %v", after.Labels)
 			}
 			told := 0
 			for _, op := range ops {

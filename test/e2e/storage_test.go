@@ -169,8 +169,11 @@ func TestVolumesLiveAsLongAsTheirTenantSays(t *testing.T) {
 	worlds.Eventually(t, time.Minute, "the volume to go on both sides", func(ctx context.Context) error {
 		for side, access := range map[string]*local.Access{"tenant": a.Access, "super": cluster.Super} {
 			_, err := access.Client.CoreV1().PersistentVolumes().Get(ctx, volume, metav1.GetOptions{})
+			if err == nil {
+				return fmt.Errorf("in the %s it still exists", side)
+			}
 			if !apierrors.IsNotFound(err) {
-				return fmt.Errorf("in the %s it still exists: %v", side, err)
+				return fmt.Errorf("in the %s: %w", side, err)
 			}
 		}
 		return nil

@@ -572,7 +572,7 @@ func (k kubelet) redirect(kubeconfig []byte) []byte {
 // probe is one readiness probe. etcdctl asks etcd for its health with the certificates that its command names.
 func (k kubelet) probe(ctx context.Context, probe *corev1.Probe, local func(string) string) error {
 	config := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} //nolint:gosec // As a kubelet's probes.
-	url := ""
+	var url string
 	if probe.Exec != nil {
 		flags := map[string]string{}
 		for _, arg := range probe.Exec.Command {

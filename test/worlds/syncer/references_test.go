@@ -88,7 +88,8 @@ func TestOptionalReferencesNeverReachTheOperators(t *testing.T) {
 	of.world.MakePod(t, pod)
 	super := r.superPod(t, of, ns, "p")
 	for i, want := range []string{names.SuperSecret(shared), names.SuperSecret(tokens), names.SuperConfigMap(shared)} {
-		volume, got := super.Spec.Volumes[i], ""
+		volume := super.Spec.Volumes[i]
+		var got string
 		if volume.Secret != nil {
 			got = volume.Secret.SecretName
 		} else {
