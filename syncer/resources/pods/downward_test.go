@@ -169,3 +169,34 @@ func TestAnnotationsGrowInARunningPod(t *testing.T) {
 		t.Errorf("the marks of ownership are gone: %v", super.Annotations)
 	}
 }
+
+// What an ephemeral container reads of the pod is there before the container is.
+func TestEphemeralContainersReadMetadata(t *testing.T) {
+	w := newWorld()
+	tenant := pod(bound)
+	super := running(t, w, tenant)
+	changed := pod(bound, ephemeral("debug"), func(p *corev1.Pod) {
+		p.Spec.EphemeralContainers[0].Env = []corev1.EnvVar{{Name: "APP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels['app']"}}}}
+	})
+	ops, err := decide(w, changed, super)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := ""
+	for _, op := range ops {
+		if op.Side != resource.Super {
+			continue
+		}
+		if super, err = patch(super, op); err != nil {
+			t.Fatal(err)
+		}
+		if op.Verb == resource.PatchEphemeral {
+			env := super.Spec.EphemeralContainers[0].Env
+			path = env[len(env)-1].ValueFrom.FieldRef.FieldPath
+			break // the container starts now
+		}
+	}
+	if got := kubeletReads(super, path); got != "web" {
+		t.Errorf("at %q the container reads %q", path, got)
+	}
+}

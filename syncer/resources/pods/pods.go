@@ -126,7 +126,8 @@ func (k *kind) changeable(v resource.View, pod *corev1.Pod) (*corev1.Pod, error)
 	for _, part := range []struct{ to, from any }{
 		{&out.InitContainers, &pod.Spec.InitContainers},
 		{&out.Containers, &pod.Spec.Containers},
-		{&out.Volumes, &pod.Spec.Volumes}, // for what they show of the pod's metadata
+		{&out.EphemeralContainers, &pod.Spec.EphemeralContainers}, // this and the next for what they show of the pod's metadata
+		{&out.Volumes, &pod.Spec.Volumes},
 		{&out.Tolerations, &pod.Spec.Tolerations},
 	} {
 		if err := t.copy(part.to, part.from); err != nil {
