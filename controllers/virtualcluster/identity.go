@@ -56,6 +56,10 @@ func (r *Reconciler) verifyIdentity(ctx context.Context, tenant *provision.Tenan
 
 	status := &tenant.VirtualCluster.Status
 	status.Version = reported
+	if tenant.Images.Version == "" {
+		// A ClusterVersion of raw templates does not say which version it is.
+		tenant.Images.Version = reported
+	}
 	switch status.ControlPlaneUID {
 	case "":
 		status.ControlPlaneUID = string(system.UID)

@@ -27,6 +27,7 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers"
+	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/retired"
@@ -150,6 +151,15 @@ func testRetiredControlPlane(t *testing.T, f fixture, vc *tenancyv1alpha1.Virtua
 	}
 	if want := iprange.APIServer(iprange.MustParse(vc.Status.ServiceCIDR).Primary()).String(); kubernetesService.Spec.ClusterIP != want {
 		t.Errorf("Service kubernetes has %s, want %s: cluster IPs must be those that the super cluster routes", kubernetesService.Spec.ClusterIP, want)
+	}
+	dns, err := tenant.AppsV1().Deployments(metav1.NamespaceSystem).Get(t.Context(), "coredns", metav1.GetOptions{})
+	if err != nil {
+		t.Fatalf("Get: %v", err)
+	}
+	// The ClusterVersion does not say which version of Kubernetes its images are.
+	want := images.Source{Version: vc.Status.Version}.Image(images.CoreDNS)
+	if got := dns.Spec.Template.Spec.Containers[0].Image; got != want {
+		t.Errorf("CoreDNS is %s, want %s, which belongs to Kubernetes %s", got, want, vc.Status.Version)
 	}
 	node, err := tenant.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "virtual"}}, metav1.CreateOptions{})
 	if err != nil {
