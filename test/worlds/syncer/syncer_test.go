@@ -851,7 +851,7 @@ func TestStorage(t *testing.T) {
 		return r.client.Get(ctx, client.ObjectKey{Namespace: of.super("storage"), Name: "data"}, super)
 	})
 
-	// The provisioner and the volume controller of the super cluster.
+	// The test is the provisioner of the super cluster, whose volume controller binds the claim.
 	volume := &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: "pvc-storage"},
 		Spec: corev1.PersistentVolumeSpec{
@@ -863,15 +863,6 @@ func TestStorage(t *testing.T) {
 	if err := r.client.Create(t.Context(), volume); err != nil {
 		t.Fatal(err)
 	}
-	super.Spec.VolumeName = volume.Name
-	if err := r.client.Update(t.Context(), super); err != nil {
-		t.Fatal(err)
-	}
-	super.Status.Phase, super.Status.Capacity, super.Status.AccessModes = corev1.ClaimBound, one, modes
-	if err := r.client.Status().Update(t.Context(), super); err != nil {
-		t.Fatal(err)
-	}
-
 	worlds.Eventually(t, limit, "the claim to be bound in the tenant", func(ctx context.Context) error {
 		now, err := of.CoreV1().PersistentVolumeClaims("storage").Get(ctx, "data", metav1.GetOptions{})
 		if err == nil && (now.Status.Phase != corev1.ClaimBound || now.Spec.VolumeName != volume.Name) {
@@ -893,27 +884,12 @@ func TestStorage(t *testing.T) {
 	if err := of.CoreV1().PersistentVolumeClaims("storage").Delete(t.Context(), "data", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	worlds.Eventually(t, limit, "the claim in the super cluster to be deleted", func(ctx context.Context) error {
-		err := r.client.Get(ctx, client.ObjectKeyFromObject(super), super)
-		if err == nil && super.DeletionTimestamp != nil {
-			return nil // what protects it while pods use it is lifted by a controller that does not run here
-		}
-		return gone(err)
-	})
-	for _, o := range []client.Object{volume, super} {
-		o.SetFinalizers(nil)
-		if err := r.client.Patch(t.Context(), o, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))); client.IgnoreNotFound(err) != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := r.client.Delete(t.Context(), volume); client.IgnoreNotFound(err) != nil {
+	worlds.Eventually(t, limit, "the claim to go", func(ctx context.Context) error { return r.claimGone(ctx, of, "storage", "data") })
+	if err := r.client.Delete(t.Context(), volume); err != nil {
 		t.Fatal(err)
 	}
 	worlds.Eventually(t, limit, "the replica of the volume to go", func(ctx context.Context) error {
-		now, err := of.CoreV1().PersistentVolumes().Get(ctx, volume.Name, metav1.GetOptions{})
-		if err == nil && now.DeletionTimestamp != nil {
-			return nil // likewise
-		}
+		_, err := of.CoreV1().PersistentVolumes().Get(ctx, volume.Name, metav1.GetOptions{})
 		return gone(err)
 	})
 	if err := r.client.Delete(t.Context(), class); err != nil {
