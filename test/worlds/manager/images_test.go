@@ -127,7 +127,7 @@ func testCoreDNSCredentials(t *testing.T, f fixture, tenant *worlds.World) {
 	f.awaitStalled(vc, tenancyv1alpha1.ConditionCoreDNSInstalled, "PullSecretMissing", "Secret vc-system/read")
 	read := credentials("read", "registry.example.com", "read-only")
 	f.create(read)
-	f.awaitReady(vc)
+	vc = f.awaitReady(vc)
 
 	c, err := client.New(tenant.Config, client.Options{})
 	if err != nil {
@@ -138,7 +138,7 @@ func testCoreDNSCredentials(t *testing.T, f fixture, tenant *worlds.World) {
 		t.Fatalf("Get: %v", err)
 	}
 	pod := deployment.Spec.Template.Spec
-	if got, want := pod.Containers[0].Image, (images.Source{Registry: "registry.example.com/k8s"}).Image(images.CoreDNS); got != want {
+	if got, want := pod.Containers[0].Image, (images.Source{Registry: "registry.example.com/k8s", Version: vc.Status.Version}).Image(images.CoreDNS); got != want {
 		t.Errorf("the image is %s, want %s", got, want)
 	}
 	if diff := cmp.Diff([]corev1.LocalObjectReference{{Name: "coredns-image-pull"}}, pod.ImagePullSecrets); diff != "" {
