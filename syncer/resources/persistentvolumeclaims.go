@@ -218,8 +218,11 @@ func claimPrepare(v resource.View, in *corev1.PersistentVolumeClaim) ([]resource
 // reserve gives a volume that the tenant has released to the claim that names it, as the tenant's own volume controller
 // does with a volume that no claim has.
 func reserve(v resource.View, in *corev1.PersistentVolumeClaim) ([]resource.Op, error) {
+	if in.Spec.VolumeName == "" {
+		return nil, nil
+	}
 	pv, replica := retainedFor(v, in)
-	if pv == nil || in.Spec.VolumeName == "" || reservedFor(replica, in) || !unclaimed(v, pv, replica) {
+	if pv == nil || reservedFor(replica, in) || !unclaimed(v, pv, replica) {
 		return nil, nil
 	}
 	to := replica.DeepCopy()

@@ -86,12 +86,10 @@ func boundTo(v resource.View, pv *corev1.PersistentVolume) *corev1.PersistentVol
 	if !ours {
 		return nil
 	}
-	claim, _ := v.Get(resource.Tenant, ref).(*corev1.PersistentVolumeClaim)
-	replica, _ := v.Get(resource.Super, ref).(*corev1.PersistentVolumeClaim)
-	if claim == nil || replica == nil || replica.Annotations[names.AnnotationUID] != string(claim.UID) ||
-		pv.Spec.ClaimRef.UID != "" && pv.Spec.ClaimRef.UID != replica.UID {
+	if !v.Replicated(ref) || pv.Spec.ClaimRef.UID != "" && pv.Spec.ClaimRef.UID != v.Get(resource.Super, ref).GetUID() {
 		return nil
 	}
+	claim, _ := v.Get(resource.Tenant, ref).(*corev1.PersistentVolumeClaim)
 	return claim
 }
 
@@ -110,6 +108,7 @@ func volumeDown(v resource.View, in *corev1.PersistentVolume) (*corev1.Persisten
 	if claim == nil && replica == nil {
 		return nil, resource.Waiting(retryVolume, "claim %s/%s of volume %s", ref.Namespace, ref.Name, in.Name)
 	}
+	policy, _ := reclaimPolicy(v, in, replica)
 	driver := volumeDriver
 	if in.Spec.CSI != nil {
 		driver = in.Spec.CSI.Driver
@@ -119,16 +118,13 @@ func volumeDown(v resource.View, in *corev1.PersistentVolume) (*corev1.Persisten
 		AccessModes:                   in.Spec.AccessModes,
 		VolumeMode:                    in.Spec.VolumeMode,
 		StorageClassName:              in.Spec.StorageClassName,
-		PersistentVolumeReclaimPolicy: in.Spec.PersistentVolumeReclaimPolicy,
+		PersistentVolumeReclaimPolicy: policy,
 		NodeAffinity:                  in.Spec.NodeAffinity,
 		ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: ref.Namespace, Name: ref.Name},
 		PersistentVolumeSource:        corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: in.Name}},
 	}}
 	if claim != nil {
 		out.Spec.ClaimRef.UID = claim.UID
-	}
-	if wanted, refused := reclaimPolicy(v, in, replica); refused == "" {
-		out.Spec.PersistentVolumeReclaimPolicy = wanted
 	}
 	out.Annotations = map[string]string{provisionedBy: driver, names.AnnotationReclaimPolicy: string(in.Spec.PersistentVolumeReclaimPolicy)}
 	return out, nil
