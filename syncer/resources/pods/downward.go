@@ -83,6 +83,10 @@ const annotationRoom = validation.TotalAnnotationSizeLimitB - 4<<10
 // that is not enough, the pod is refused; one that exists keeps showing what it showed.
 func addShown(v resource.View, pod, out *corev1.Pod, shown map[string]string) error {
 	size := annotationSize(out.Annotations) + annotationSize(shown) + keysSize(out.Labels)
+	if size <= annotationRoom { // as nearly always: nothing has to be put in order
+		maps.Copy(out.Annotations, shown)
+		return nil
+	}
 	for _, key := range largestFirst(out.Annotations) {
 		if size <= annotationRoom {
 			break
