@@ -134,7 +134,7 @@ func moveCoreDNS(ctx context.Context, c client.Client, config *corev1.ConfigMap)
 	}
 	base := config.DeepCopy()
 	config.Data[corefileKey] = corefile
-	return c.Patch(ctx, config, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager))
+	return patch(ctx, c, config, base)
 }
 
 // wantsCoreDNS says whether CoreDNS is to be installed: by default only into control planes that we made.

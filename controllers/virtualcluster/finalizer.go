@@ -22,15 +22,15 @@ func (r *Reconciler) ensureFinalizer(ctx context.Context, tenant *provision.Tena
 	if !controllerutil.AddFinalizer(vc, names.Finalizer) {
 		return nil
 	}
-	if err := r.patch(ctx, vc, base); err != nil {
+	if err := patch(ctx, r.Client, vc, base); err != nil {
 		return fmt.Errorf("adding the finalizer: %w", err)
 	}
 	return nil
 }
 
-// patch writes metadata that differs from the base, unless somebody else has written in the meantime.
-func (r *Reconciler) patch(ctx context.Context, vc, base client.Object) error {
-	return r.Client.Patch(ctx, vc, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager))
+// patch writes what differs from the base, unless somebody else has written in the meantime.
+func patch(ctx context.Context, c client.Client, object, base client.Object) error {
+	return c.Patch(ctx, object, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager))
 }
 
 // removeFinalizer lets the VirtualCluster go.
@@ -40,7 +40,7 @@ func (r *Reconciler) removeFinalizer(ctx context.Context, tenant *provision.Tena
 	if !controllerutil.RemoveFinalizer(vc, names.Finalizer) {
 		return nil
 	}
-	if err := r.patch(ctx, vc, base); client.IgnoreNotFound(err) != nil {
+	if err := patch(ctx, r.Client, vc, base); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("removing the finalizer: %w", err)
 	}
 	tenant.Event("Normal", "Deleted", "Everything made for the VirtualCluster in the super cluster is gone")

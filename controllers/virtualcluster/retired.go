@@ -48,7 +48,7 @@ func (r *Reconciler) takeOver(ctx context.Context, tenant *provision.Tenant) err
 	if finalizer != "" {
 		base := vc.DeepCopy()
 		controllerutil.RemoveFinalizer(vc, finalizer)
-		if err := r.patch(ctx, vc, base); client.IgnoreNotFound(err) != nil {
+		if err := patch(ctx, r.Client, vc, base); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("removing the finalizer of the retired project: %w", err)
 		}
 	}
@@ -99,6 +99,5 @@ func (r *RetiredVersions) Reconcile(ctx context.Context, request ctrl.Request) (
 	if !controllerutil.RemoveFinalizer(version, retiredClusterVersionFinalizer) {
 		return ctrl.Result{}, nil
 	}
-	err := r.Client.Patch(ctx, version, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}), client.FieldOwner(names.Manager))
-	return requeueOnConflict(err)
+	return requeueOnConflict(patch(ctx, r.Client, version, base))
 }
