@@ -157,9 +157,10 @@ func pairData(pair pki.Pair) map[string][]byte {
 // of their component whatever they say: its labels are on the pods.
 func (l layout) retiredServices() []*corev1.Service {
 	ours := []string{"", names.APIServerService, etcdService, etcdClientService}
+	templates := l.rawTemplates()
 	var services []*corev1.Service
-	for _, component := range slices.Sorted(maps.Keys(l.rawTemplates())) {
-		raw := l.rawTemplates()[component].Service
+	for _, component := range slices.Sorted(maps.Keys(templates)) {
+		raw := templates[component].Service
 		if raw == nil || slices.Contains(ours, raw.Name) {
 			continue
 		}
