@@ -79,7 +79,7 @@ func claimsReady(v resource.View, pod *corev1.Pod) error {
 		}
 		return resource.Blocked(retry, reasonWaiting, "its claims: %s", none)
 	}
-	for _, ref := range references(pod) {
+	for _, ref := range References(pod) {
 		if (ref.Kind == kindClaims || ref.Kind == kindVolumeClaims) && !v.Replicated(ref) {
 			return resource.Blocked(retry, reasonWaiting, "%s", lacking(v, ref))
 		}

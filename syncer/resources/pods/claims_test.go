@@ -87,7 +87,7 @@ func TestPodsNameTheirClaims(t *testing.T) {
 			}
 		})
 	}
-	refs := references(pod(claiming, made))
+	refs := References(pod(claiming, made))
 	for _, name := range []string{"gpu", "web-0-made-x"} {
 		if !slices.Contains(refs, resource.Ref{Kind: kindClaims, Namespace: shop, Name: name}) {
 			t.Errorf("it does not refer to %s: %v", name, refs)
@@ -173,7 +173,7 @@ func TestPodsMountTheirOwnClaims(t *testing.T) {
 			}
 		})
 	}
-	if refs := references(pod(mounting)); !slices.Contains(refs, resource.Ref{Kind: kindVolumeClaims, Namespace: shop, Name: "data"}) {
+	if refs := References(pod(mounting)); !slices.Contains(refs, resource.Ref{Kind: kindVolumeClaims, Namespace: shop, Name: "data"}) {
 		t.Errorf("it does not refer to its claim: %v", refs)
 	}
 	// Once the pod exists it does not matter any more.

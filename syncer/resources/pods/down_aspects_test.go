@@ -875,7 +875,7 @@ func TestTokensComeWithTheNode(t *testing.T) {
 func TestReferences(t *testing.T) {
 	ref := func(kind, name string) resource.Ref { return resource.Ref{Kind: kind, Namespace: shop, Name: name} }
 	local := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
-	got := references(pod(func(p *corev1.Pod) {
+	got := References(pod(func(p *corev1.Pod) {
 		p.Spec.ServiceAccountName = "robot"
 		p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{local("pull"), local("")}
 		p.Spec.InitContainers = []corev1.Container{{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: local("from")}}, {ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: local("from")}}}}}

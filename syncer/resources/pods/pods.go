@@ -56,7 +56,7 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		Notes:      notes,
 		Merge:      merge,
 		Up:         k.up,
-		References: references,
+		References: References,
 		// Containers are asked to stop when the deletion begins.
 		DeleteWithOrigin: true,
 		Loads:            nodes.Load,
@@ -151,7 +151,7 @@ func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, shown m
 // referencesReady waits for the replicas of what the pod mounts: a kubelet that does not find them tries again much later,
 // and tells the tenant. What does not exist in the tenant either is the tenant's business.
 func referencesReady(v resource.View, pod *corev1.Pod) error {
-	for _, ref := range references(pod) {
+	for _, ref := range References(pod) {
 		if ref.Namespace != "" && ref.Kind != kindTokens && ref.Kind != kindAccounts && v.Get(resource.Tenant, ref) != nil && v.Get(resource.Super, ref) == nil {
 			return resource.Blocked(retry, reasonWaiting, "%s", lacking(v, ref))
 		}
@@ -275,11 +275,8 @@ func replica(pod *corev1.Pod) bool {
 	return tenant != "" && pod.Namespace == names.SuperNamespace(names.TenantID(tenant), namespace)
 }
 
-// References lists what a tenant's pod refers to.
-func References(pod *corev1.Pod) []resource.Ref { return references(pod) }
-
-// references lists what a tenant's pod needs to run.
-func references(pod *corev1.Pod) []resource.Ref {
+// References lists what a tenant's pod needs to run.
+func References(pod *corev1.Pod) []resource.Ref {
 	found := map[resource.Ref]bool{}
 	add := func(kind, name string) {
 		if name != "" {

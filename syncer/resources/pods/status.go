@@ -94,7 +94,7 @@ func finishContainerStatus(t *translation, dst, src *corev1.ContainerStatus) err
 
 // scrub sets a text of the super cluster in the tenant's words.
 func (t *translation) scrub(dst *string, text string) error {
-	text = t.view.ForTenant(text, t.pod.Namespace, func() []resource.Ref { return references(t.pod) })
+	text = t.view.ForTenant(text, t.pod.Namespace, func() []resource.Ref { return References(t.pod) })
 	if t.super.UID != "" { // the kubelet names pods by it
 		text = strings.ReplaceAll(text, string(t.super.UID), string(t.pod.UID))
 	}
