@@ -238,8 +238,12 @@ func (h *history) deleteSlice(ctx context.Context) (string, error) {
 // deleteComputed deletes the slices of a service that were not made by hand.
 func (h *history) deleteComputed(ctx context.Context) (string, error) {
 	name := h.aService()
-	return "delete computed slices of " + name, h.of.DiscoveryV1().EndpointSlices(h.namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
-		LabelSelector: discoveryv1.LabelServiceName + "=" + name + "," + discoveryv1.LabelManagedBy,
+	return "delete computed slices of " + name, h.deleteComputedOf(ctx, name)
+}
+
+func (h *history) deleteComputedOf(ctx context.Context, service string) error {
+	return h.of.DiscoveryV1().EndpointSlices(h.namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
+		LabelSelector: discoveryv1.LabelServiceName + "=" + service + "," + discoveryv1.LabelManagedBy,
 	})
 }
 
@@ -249,9 +253,7 @@ func (h *history) cleanService(ctx context.Context) (string, error) {
 	if err := h.of.CoreV1().Endpoints(h.namespace).Delete(ctx, name, metav1.DeleteOptions{}); client.IgnoreNotFound(err) != nil {
 		return "clean service " + name, err
 	}
-	return "clean service " + name, h.of.DiscoveryV1().EndpointSlices(h.namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{
-		LabelSelector: discoveryv1.LabelServiceName + "=" + name + "," + discoveryv1.LabelManagedBy,
-	})
+	return "clean service " + name, h.deleteComputedOf(ctx, name)
 }
 
 // putEndpoints makes or changes an Endpoints object, which the tenant mirrors when its service has no selector.
