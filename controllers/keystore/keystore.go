@@ -42,9 +42,10 @@ type Store struct {
 	// Namespace of the Secrets, and the Labels and Annotations they get.
 	Namespace           string
 	Labels, Annotations map[string]string
-	// Established says that the keys have been in use: a CA or signing key that is gone is then not replaced, because
-	// nobody would trust the new one.
-	Established bool
+	// Established says whether the keys have been in use: a CA or signing key that is gone is then not replaced, because
+	// nobody would trust the new one. It is asked before a key is made, and must not answer from a cache that may be behind.
+	// Nil means never.
+	Established func(context.Context) (bool, error)
 	// Now is the time of this reconciliation.
 	Now time.Time
 	// Issued is told of every leaf that was made or renewed, and why.
@@ -164,10 +165,16 @@ func (s *Store) createKey(ctx context.Context, desired *corev1.Secret) (*corev1.
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
 	}
-	if s.Established {
-		return nil, &progress.Stall{
-			Reason:  ReasonKeyLost,
-			Message: fmt.Sprintf("Secret %s with a key that is in use is gone; restore it from a backup, or delete the VirtualCluster and create it again", key),
+	if s.Established != nil {
+		established, err := s.Established(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if established {
+			return nil, &progress.Stall{
+				Reason:  ReasonKeyLost,
+				Message: fmt.Sprintf("Secret %s with a key that is in use is gone; restore it from a backup, or delete the VirtualCluster and create it again", key),
+			}
 		}
 	}
 	err = s.Client.Create(ctx, desired)

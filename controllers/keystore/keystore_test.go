@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -18,6 +19,8 @@ import (
 )
 
 const namespace = "root"
+
+func established(context.Context) (bool, error) { return true, nil }
 
 func start() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 
@@ -63,7 +66,7 @@ func TestStoreKeepsKeys(t *testing.T) {
 
 	// Another reconciler, years later, with the same objects.
 	s.Now = start().Add(5 * 365 * 24 * time.Hour)
-	s.Established = true
+	s.Established = established
 	again, err := s.Authority(t.Context(), "ca", "kubernetes")
 	if err != nil {
 		t.Fatalf("Authority: %v", err)
@@ -109,7 +112,7 @@ func TestStoreDoesNotReplaceKeysInUse(t *testing.T) {
 	for what, call := range use {
 		for name, store := range map[string]*Store{"Gone": newStore(), "Broken": newStore(broken)} {
 			t.Run(what+name, func(t *testing.T) {
-				store.Established = true
+				store.Established = established
 				err := call(store)
 				var stall *progress.Stall
 				if !errors.As(err, &stall) || stall.Reason != ReasonKeyLost {

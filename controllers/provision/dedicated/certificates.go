@@ -11,6 +11,9 @@ import (
 	"slices"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
@@ -174,6 +177,16 @@ func (p *Provisioner) ensureCertificates(ctx context.Context, tenant *provision.
 	return certs, nil
 }
 
+// established says, by a live read, whether the control plane has been reached before.
+func (p *Provisioner) established(ctx context.Context, tenant *provision.Tenant) (bool, error) {
+	key := client.ObjectKeyFromObject(tenant.VirtualCluster)
+	vc := &tenancyv1alpha1.VirtualCluster{}
+	if err := p.Live.Get(ctx, key, vc); err != nil {
+		return false, fmt.Errorf("reading VirtualCluster %s: %w", key, err)
+	}
+	return tenant.Established() || vc.Status.ControlPlaneUID != "", nil
+}
+
 // store keeps the tenant's keys and certificates in its root namespace.
 func (p *Provisioner) store(tenant *provision.Tenant) *keystore.Store {
 	return &keystore.Store{
@@ -182,7 +195,7 @@ func (p *Provisioner) store(tenant *provision.Tenant) *keystore.Store {
 		Namespace:   string(tenant.ID),
 		Labels:      tenant.Labels(),
 		Annotations: tenant.Annotations(),
-		Established: tenant.Established(),
+		Established: func(ctx context.Context) (bool, error) { return p.established(ctx, tenant) },
 		Now:         tenant.Now,
 		Issued: func(name, why string) {
 			if tenant.Established() {
