@@ -23,48 +23,8 @@ import (
 // there.
 const identityAge = 5 * time.Second
 
-// Delays after which a key is looked at again although nothing happened.
-const (
-	retryRejected = 30 * time.Second
-	retryBraked   = 5 * time.Minute
-	// retryUnsettled is when something that nothing seems to need is looked at again, while not everything is known that
-	// may need it.
-	retryUnsettled = 5 * time.Second
-	// retryUnserved is when an API server is asked again for a kind that it does not serve.
-	retryUnserved = time.Minute
-)
-
 // errStale says that a cache lags behind a server; the event that brings it up to date brings the key back.
 var errStale = errors.New("the cache lags behind")
-
-// settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
-func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err error) {
-	wait, waits := resource.AsWait(err)
-	if !waits || wait.Told == nil {
-		e.blocked.forget(witness{w.Name, key})
-	}
-	switch {
-	case err == nil:
-		w.queue.Forget(key)
-		return
-	case waits:
-		w.queue.AddAfter(key, e.await(ctx, w, key, wait))
-		return
-	}
-	if reject, ok := resource.AsReject(err); ok {
-		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
-		e.tell(ctx, w, key, reject)
-		w.queue.AddAfter(key, retryRejected)
-		return
-	}
-	w.queue.AddRateLimited(key)
-	if errors.Is(err, errStale) || apierrors.IsConflict(err) || ctx.Err() != nil {
-		return
-	}
-	if w.queue.NumRequeues(key) > 3 { // a few failures are life
-		log.FromContext(ctx).Error(err, "Cannot synchronise yet", "resource", w.Name, "key", key.String())
-	}
-}
 
 // execute carries out one operation.
 func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {

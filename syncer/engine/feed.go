@@ -13,6 +13,14 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
+// enqueue asks for a key of a kind to be decided.
+func (e *Engine) enqueue(w *worker, key resource.Key) { w.queue.Add(key) }
+
+// enqueueAfter does so after a delay.
+func (e *Engine) enqueueAfter(w *worker, key resource.Key, delay time.Duration) {
+	w.queue.AddAfter(key, delay)
+}
+
 // Changed implements tenants.Listener.
 func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Object) {
 	w := e.kinds()[kind]
@@ -20,7 +28,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 		return // it is not offered any more
 	}
 	key := tenantKey(t, now)
-	w.queue.Add(key)
+	e.enqueue(w, key)
 	e.defined(t, w)
 	if t.State() != tenants.Synced {
 		return // everything is queued then
@@ -48,7 +56,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 	if seen {
 		e.brake.witnessed(kind, key, e.now())
 	}
-	w.queue.Add(key)
+	e.enqueue(w, key)
 	e.enqueueRefs(t, w.References(last))
 	e.enqueueReferrers(t, kind, key)
 	if w.Stirs(last, nil) {
@@ -74,7 +82,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	e.enqueueLoaded(w.Kind, old, now)
 	if w.Everyone {
 		for _, t := range e.registry.All() {
-			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
+			e.enqueue(w, resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
 		}
 		return
 	}
@@ -87,7 +95,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 		return
 	}
 	if routed := e.kinds()[ref.Kind]; routed != nil {
-		routed.queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+		e.enqueue(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 	}
 	if old != nil && now != nil {
 		return
@@ -118,7 +126,7 @@ func (e *Engine) enqueueLoaded(k resource.Kind, old, now resource.Object) {
 	for _, t := range e.registry.All() {
 		for _, node := range []string{before, after} {
 			if t.Facts.Scheduler && node != "" {
-				w.queue.AddAfter(resource.Key{Tenant: t.Facts.ID, Name: node}, settleLoad)
+				e.enqueueAfter(w, resource.Key{Tenant: t.Facts.ID, Name: node}, settleLoad)
 			}
 		}
 	}
@@ -157,7 +165,7 @@ func (e *Engine) enqueueTouched(k resource.Kind, old, now resource.Object) {
 	}
 	for _, ref := range slices.Concat(before, after) {
 		if w := e.kinds()[ref.Kind]; w != nil {
-			w.queue.Add(resource.Key{Tenant: names.TenantID(id), Namespace: ref.Namespace, Name: ref.Name})
+			e.enqueue(w, resource.Key{Tenant: names.TenantID(id), Namespace: ref.Namespace, Name: ref.Name})
 		}
 	}
 }
@@ -223,7 +231,7 @@ func tenantKey(t *tenants.Tenant, o resource.Object) resource.Key {
 func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 	for _, ref := range refs {
 		if w := e.kinds()[ref.Kind]; w != nil && ref.Name != "" {
-			w.queue.Add(resource.Key{Tenant: t.Facts.ID, Namespace: ref.Namespace, Name: ref.Name})
+			e.enqueue(w, resource.Key{Tenant: t.Facts.ID, Namespace: ref.Namespace, Name: ref.Name})
 		}
 	}
 }
@@ -231,7 +239,7 @@ func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 func (e *Engine) enqueueReferrers(t *tenants.Tenant, kind string, key resource.Key) {
 	t.Referrers(resource.Ref{Kind: kind, Namespace: key.Namespace, Name: key.Name}, func(kind string, o resource.Object) {
 		if w := e.kinds()[kind]; w != nil {
-			w.queue.Add(tenantKey(t, o))
+			e.enqueue(w, tenantKey(t, o))
 		}
 	})
 }
@@ -240,21 +248,21 @@ func (e *Engine) enqueueReferrers(t *tenants.Tenant, kind string, key resource.K
 func (e *Engine) enqueueNamespace(t *tenants.Tenant, namespace string) {
 	for name, w := range e.kinds() {
 		if c := t.Cache(name); c != nil && !w.Cluster {
-			c.By(tenants.IndexNamespace, namespace, func(o resource.Object) { w.queue.Add(tenantKey(t, o)) })
+			c.By(tenants.IndexNamespace, namespace, func(o resource.Object) { e.enqueue(w, tenantKey(t, o)) })
 		}
 	}
 }
 
 // enqueueAll queues every key of the tenant, of both sides.
 func (e *Engine) enqueueAll(t *tenants.Tenant) {
-	e.eachKey(t, func(w *worker, key resource.Key) { w.queue.Add(key) })
+	e.eachKey(t, func(w *worker, key resource.Key) { e.enqueue(w, key) })
 	for _, w := range e.kinds() {
 		if w.Origin != resource.Super || w.Cluster {
 			continue
 		}
 		w.cache.Each(func(o resource.Object) { // recorded once more, in case nobody did when they happened
 			if id, ref, ok := e.superRef(w.Kind, o); ok && id == t.Facts.ID {
-				w.queue.Add(resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+				e.enqueue(w, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 			}
 		})
 	}

@@ -271,7 +271,7 @@ func (e *Engine) defined(t *tenants.Tenant, w *worker) {
 
 // enqueueKind queues every key of one kind of a tenant.
 func (e *Engine) enqueueKind(t *tenants.Tenant, w *worker) {
-	e.eachKeyOf(t, w, func(key resource.Key) { w.queue.Add(key) })
+	e.eachKeyOf(t, w, func(key resource.Key) { e.enqueue(w, key) })
 }
 
 // serve synchronises one kind until the context ends.

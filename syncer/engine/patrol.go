@@ -38,7 +38,7 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		if ops = slices.DeleteFunc(ops, pointless); err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()
-			w.queue.Add(key)
+			e.enqueue(w, key)
 		}
 	})
 	log.FromContext(ctx).V(1).Info("Patrolled", "tenant", t.Facts.ID, "checked", checked, "found", found, "took", time.Since(began).String())
