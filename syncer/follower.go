@@ -122,7 +122,9 @@ func (f *follower) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err := f.release(ctx, &vc, t); err != nil {
 		return ctrl.Result{}, err
 	}
-	if err := f.report(ctx, &vc, t); err != nil {
+	if err := f.report(ctx, &vc, t); apierrors.IsConflict(err) {
+		return ctrl.Result{}, nil // the change brings us back
+	} else if err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: credentialsAge}, nil
@@ -167,6 +169,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			Nodes:     nodeFacts(vc.Spec.Nodes),
 		},
 		Identity: types.UID(vc.Status.ControlPlaneUID),
+		Memory:   memoryOf(vc),
 	}
 	if spec.Facts.ClusterDomain == "" {
 		spec.Facts.ClusterDomain = defaultDomain
@@ -275,12 +278,15 @@ func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, 
 	return ns.UID, nil
 }
 
-// release lets deletions pass again when a person asked for it.
+// release goes on with a tenant that waits for a person, when one asked for it.
 func (f *follower) release(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, t *tenants.Tenant) error {
-	if _, asked := vc.Annotations[names.AnnotationReleaseBrake]; !asked || t == nil {
+	if _, asked := vc.Annotations[names.AnnotationReleaseBrake]; !asked || t == nil || t.State() == tenants.Connecting {
 		return nil
 	}
-	f.engine.Release(t)
+	if t.Memory().Halt != "" || f.engine.Braked(t) {
+		f.engine.Release(t)
+		return nil // the annotation stays until that is done
+	}
 	before := vc.DeepCopy()
 	delete(vc.Annotations, names.AnnotationReleaseBrake)
 	if err := f.client.Patch(ctx, vc, client.MergeFrom(before)); err != nil {
@@ -289,37 +295,44 @@ func (f *follower) release(ctx context.Context, vc *tenancyv1alpha1.VirtualClust
 	return nil
 }
 
-// report writes the condition Syncing, and only that.
+// report writes what is the syncer's of the status: the condition Syncing, and what is remembered of the tenant.
 func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, t *tenants.Tenant) error {
 	if t == nil {
 		return nil
 	}
-	want := condition(t, f.engine.Braked(t))
+	memory := t.Memory()
+	memory.Braked = f.engine.Braked(t)
+	held, count := f.engine.Held(t)
+	sync := syncStatus(memory, held, count)
+	want := condition(t, memory.Braked)
 	want.ObservedGeneration = vc.Generation
 	have := apimeta.FindStatusCondition(vc.Status.Conditions, want.Type)
-	if have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message &&
-		have.ObservedGeneration == want.ObservedGeneration {
+	same := have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message &&
+		have.ObservedGeneration == want.ObservedGeneration
+	if same && !worthStoring(vc.Status.Sync, sync) {
+		t.Stored(memory.Sequence)
 		return nil
 	}
 	want.LastTransitionTime = metav1.Now()
 	if have != nil && have.Status == want.Status {
 		want.LastTransitionTime = have.LastTransitionTime
 	}
-	entry, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&want)
+	status := tenancyv1alpha1.VirtualClusterStatus{Conditions: []metav1.Condition{want}, Sync: sync}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	if err != nil {
-		return fmt.Errorf("encoding condition %s: %w", want.Type, err)
+		return fmt.Errorf("encoding the status: %w", err)
 	}
-	patch := &unstructured.Unstructured{Object: map[string]any{
-		"status": map[string]any{"conditions": []any{entry}},
-	}}
+	patch := &unstructured.Unstructured{Object: map[string]any{"status": content}}
 	patch.SetGroupVersionKind(tenancyv1alpha1.GroupVersion().WithKind("VirtualCluster"))
 	patch.SetNamespace(vc.Namespace)
 	patch.SetName(vc.Name)
 	patch.SetUID(vc.UID)
+	patch.SetResourceVersion(vc.ResourceVersion)                                                                    // a syncer that leads no more must not bring back what it remembers
 	err = f.client.Status().Patch(ctx, patch, client.Apply, client.FieldOwner(names.Syncer), client.ForceOwnership) //nolint:staticcheck // the typed Apply needs generated apply configurations
 	if err != nil {
 		return fmt.Errorf("reporting condition %s: %w", want.Type, err)
 	}
+	t.Stored(memory.Sequence)
 	return nil
 }
 
@@ -327,11 +340,13 @@ func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluste
 func condition(t *tenants.Tenant, braked bool) metav1.Condition {
 	c := metav1.Condition{Type: tenancyv1alpha1.ConditionSyncing, Reason: string(t.State()), Message: t.Message(), Status: metav1.ConditionFalse}
 	switch {
+	case t.State().Halted():
+		c.Message += "; nothing is synchronised until a person decides: kubectl vc held lists what would be deleted, kubectl vc release goes on"
 	case t.State() != tenants.Synced:
 	case braked:
-		c.Reason = "DeletionBrake"
-		c.Message = "Many objects disappeared from the control plane without their deletion being seen, as after a restore; " +
-			"deletions in the super cluster are held back. If they are meant, annotate the VirtualCluster with " + names.AnnotationReleaseBrake + "=true"
+		c.Reason = string(tenancyv1alpha1.HaltDeletionBrake)
+		c.Message = "Objects disappeared from the control plane and nothing tells whether they were deleted; " +
+			"their deletion in the super cluster is held back: kubectl vc held lists them, kubectl vc release lets it happen"
 	default:
 		c.Status = metav1.ConditionTrue
 	}

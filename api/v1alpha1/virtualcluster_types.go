@@ -314,11 +314,73 @@ type VirtualClusterStatus struct {
 	// ReadyAfterSeconds is the time from creation to the first Ready, in seconds.
 	// +optional
 	ReadyAfterSeconds *int64 `json:"readyAfterSeconds,omitempty"`
+	// Sync is what vc-syncer remembers across its restarts.
+	// +optional
+	Sync *SyncStatus `json:"sync,omitempty"`
 	// Conditions are the state in detail; the types are the Condition constants of this package.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// SyncStatus is what vc-syncer remembers of a tenant. It tells a control plane that deleted its objects from one that was
+// restored from a backup.
+type SyncStatus struct {
+	// Revision is the highest resource version of the tenant that was seen, RevisionTime is when.
+	// +optional
+	Revision int64 `json:"revision,omitempty"`
+	// +optional
+	RevisionTime *metav1.Time `json:"revisionTime,omitempty"`
+	// Mark is the number of the last mark that vc-syncer left in the tenant, in an annotation of namespace kube-system. A
+	// control plane that was restored has an older one.
+	// +optional
+	Mark int64 `json:"mark,omitempty"`
+	// Halted says that vc-syncer waits for a person, and why. `kubectl vc release` ends it.
+	// +optional
+	Halted SyncHalt `json:"halted,omitempty"`
+	// HaltedBecause explains it in a sentence.
+	// +optional
+	HaltedBecause string `json:"haltedBecause,omitempty"`
+	// HeldCount is how many deletions wait for a person.
+	// +optional
+	HeldCount int64 `json:"heldCount,omitempty"`
+	// Held are deletions that wait for a person, at most 200 of them: what holds data or other objects comes first.
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=200
+	// +optional
+	Held []HeldDeletion `json:"held,omitempty"`
+}
+
+// SyncHalt is why vc-syncer waits for a person.
+// +kubebuilder:validation:Enum=DeletionBrake;Rewound;SuperChanged
+type SyncHalt string
+
+// The reasons to wait for a person.
+const (
+	// HaltDeletionBrake means that objects disappeared from the tenant and nothing tells whether they were deleted. Everything
+	// but such deletions goes on.
+	HaltDeletionBrake SyncHalt = "DeletionBrake"
+	// HaltRewound means that the control plane of the tenant was restored from a backup. Nothing is synchronised.
+	HaltRewound SyncHalt = "Rewound"
+	// HaltSuperChanged means that the super cluster was restored from a backup, or that the tenant was synchronised with
+	// another one. Nothing is synchronised.
+	HaltSuperChanged SyncHalt = "SuperChanged"
+)
+
+// HeldDeletion is a deletion that waits for a person.
+type HeldDeletion struct {
+	// Side is where the object would be deleted: super or tenant.
+	// +kubebuilder:validation:Enum=super;tenant
+	Side string `json:"side"`
+	// Resource is the kind of the object, as vc-syncer calls it.
+	Resource string `json:"resource"`
+	// Namespace and Name are those of the object in the tenant, on both sides.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	// Cause is why it would be deleted: Orphaned, Replaced, Unwanted or Vanished.
+	Cause string `json:"cause"`
 }
 
 // Condition types of a VirtualCluster. All but Reconciling and Stalled are good when True (kstatus conventions).

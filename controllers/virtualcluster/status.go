@@ -76,10 +76,11 @@ func setOrRemove(tenant *provision.Tenant, condition string, abnormal bool) {
 	})
 }
 
-// writeStatus applies the whole status except the condition that the syncer owns. It fails if the object has changed
+// writeStatus applies the whole status except what the syncer owns: a condition, and what it remembers. It fails if the object has changed
 // since it was read.
 func (r *Reconciler) writeStatus(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster) error {
 	status := vc.Status.DeepCopy()
+	status.Sync = nil
 	status.Conditions = slices.DeleteFunc(status.Conditions, func(c metav1.Condition) bool { return c.Type == tenancyv1alpha1.ConditionSyncing })
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(status)
 	if err != nil {

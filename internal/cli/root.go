@@ -91,6 +91,8 @@ To complete arguments after "kubectl vc", link this program as ` + completer + `
 		c.execCommand(),
 		c.shellCommand(),
 		c.deleteCommand(),
+		c.heldCommand(),
+		c.releaseCommand(),
 	)
 	return root
 }

@@ -74,6 +74,9 @@ const (
 	AnnotationReclaimPolicy = "volume." + Prefix + "reclaim-policy"
 	// AnnotationReaddress, on a tenant Service, is the JSON of the spec it gets back once its old cluster IP is released.
 	AnnotationReaddress = Prefix + "readdress"
+	// AnnotationMark, on the namespace kube-system of a tenant, tells whether the control plane was restored from a backup,
+	// see package continuity.
+	AnnotationMark = Prefix + "mark"
 	// AnnotationReleaseBrake, on a VirtualCluster, lets deletions pass again after a mass disappearance had stopped them.
 	// A person sets it, to any value; the syncer removes it.
 	AnnotationReleaseBrake = Prefix + "release-brake"

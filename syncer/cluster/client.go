@@ -7,13 +7,16 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -92,6 +95,38 @@ func (c *Client) Get(ctx context.Context, namespace, name string, out resource.O
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return r.Get().NamespaceIfScoped(namespace, namespace != "").Resource(plural).Name(name).Do(ctx).Into(out)
+}
+
+// Sight is one look at a control plane.
+type Sight struct {
+	// System is its namespace kube-system, whose UID is the identity of the control plane.
+	System *corev1.Namespace
+	// Revision is its resource version: one more with each write to it.
+	Revision int64
+}
+
+// Look reads the identity and the resource version of the control plane, live.
+func (c *Client) Look(ctx context.Context) (Sight, error) {
+	list := &corev1.NamespaceList{}
+	r, plural, err := c.forObject(&corev1.Namespace{})
+	if err != nil {
+		return Sight{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	// The version of a list that asks for none is that of the whole storage at this moment.
+	options := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, metav1.NamespaceSystem).String()}
+	if err := r.Get().Resource(plural).SpecificallyVersionedParams(&options, scheme.ParameterCodec, parametersVersion()).Do(ctx).Into(list); err != nil {
+		return Sight{}, err
+	}
+	if len(list.Items) != 1 {
+		return Sight{}, apierrors.NewNotFound(corev1.Resource("namespaces"), metav1.NamespaceSystem)
+	}
+	revision, err := strconv.ParseInt(list.ResourceVersion, 10, 64)
+	if err != nil {
+		return Sight{}, fmt.Errorf("reading the resource version of the control plane: %w", err)
+	}
+	return Sight{System: &list.Items[0], Revision: revision}, nil
 }
 
 // Do carries out one operation. Mint is not one of them: it needs two servers.

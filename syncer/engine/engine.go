@@ -39,13 +39,13 @@ type Options struct {
 	Probe time.Duration
 	// Patrol is the interval between patrols.
 	Patrol time.Duration
-	// Brake bounds deletions whose cause was not witnessed, see brake.
+	// Brake bounds deletions whose cause was not witnessed, see gate.
 	Brake BrakeOptions
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
 	// Offered is told when an offered kind may have made progress with a tenant. It must not block.
 	Offered func(kind string)
-	// Moved is told when the connection to a tenant changes its state. It must not block.
+	// Moved is told when the connection to a tenant changes its state, or there is something to remember. It must not block.
 	Moved func(id names.TenantID, state tenants.State, message string)
 }
 
@@ -75,18 +75,21 @@ func (o *Options) complete() error {
 
 // Engine synchronises every kind of every tenant.
 type Engine struct {
-	options  Options
-	roster   atomic.Pointer[map[string]*worker] // replaced as a whole, never changed
-	changed  chan struct{}                      // says that the roster is not what runs
-	super    *cluster.Client
-	registry *tenants.Registry
-	brake    *brake
-	told     *told
-	blocked  *blocked
-	sent     *sent
-	vetted   *vetted
-	metrics  *metrics
-	now      func() time.Time
+	options Options
+	roster  atomic.Pointer[map[string]*worker] // replaced as a whole, never changed
+	changed chan struct{}                      // says that the roster is not what runs
+	super   *cluster.Client
+	// superHistory tells whether the super cluster is still what it was.
+	superHistory *superHistory
+	registry     *tenants.Registry
+	gate         *gate
+	surveys      surveys
+	told         *told
+	blocked      *blocked
+	sent         *sent
+	vetted       *vetted
+	metrics      *metrics
+	now          func() time.Time
 	// superFilled is closed once the caches of the kinds that the engine was made with are current.
 	superFilled chan struct{}
 
@@ -127,8 +130,9 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		options: o, super: super,
-		brake:   newBrake(o.Brake),
+		options: o, super: super, superHistory: newSuperHistory(super),
+		gate:    newGate(o.Brake),
+		surveys: surveys{asked: make(chan names.TenantID, maxSurveys)},
 		told:    &told{},
 		blocked: &blocked{},
 		sent:    &sent{},
@@ -146,7 +150,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		}
 	}
 	e.roster.Store(&roster)
-	e.registry = tenants.New(ctx, tenants.Options{Kinds: o.Kinds, Timeout: o.Timeout, Probe: o.Probe, Listener: e})
+	e.registry = tenants.New(ctx, tenants.Options{Kinds: o.Kinds, Timeout: o.Timeout, Probe: o.Probe, Super: e.superHistory.look, Listener: e})
 	e.metrics, err = newMetrics(o.Registerer, e)
 	return e, err
 }
@@ -240,17 +244,23 @@ func byAddress(in any) ([]string, error) {
 // Tenants returns the connections, to which tenants are added and from which they are dropped.
 func (e *Engine) Tenants() *tenants.Registry { return e.registry }
 
-// Run synchronises until the context ends.
+// Run synchronises until the context ends. It fails when the super cluster turns out to be another one, or to be restored from
+// a backup: everything has to be read anew.
 func (e *Engine) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stops := map[*worker]context.CancelFunc{}
 	e.alignWorkers(ctx, &running, stops)
 	running.Go(func() { e.begin(ctx) })
+	running.Go(func() { e.superHistory.watch(ctx, e.options.Probe) })
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-e.superHistory.broken:
+			return e.superHistory.err()
 		case <-e.changed:
 			e.alignWorkers(ctx, &running, stops)
 		}

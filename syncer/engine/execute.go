@@ -19,8 +19,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
-// identityAge is how old the last proof of a tenant's identity may be when something is deleted because it is absent
-// there.
+// identityAge is how old the last proof of the identity of a control plane may be when something is deleted.
 const identityAge = 5 * time.Second
 
 // errStale says that a cache lags behind a server; the event that brings it up to date brings the key back.
@@ -41,6 +40,9 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	e.metrics.ops.WithLabelValues(w.Name, op.Side.String(), string(op.Verb), result).Inc()
 	if err == nil {
+		if op.Verb == resource.Create {
+			t.Touched(w.Precious)
+		}
 		e.sent.accepted(w.Name, key, op, e.now())
 		log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
 		return nil
@@ -86,8 +88,8 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	if op.Side == resource.Tenant {
 		client = t.Client
 	}
-	if op.Absent {
-		if err := e.confirmAbsence(ctx, t, w, key, op); err != nil {
+	if deletes(op) {
+		if err := e.permit(ctx, t, w, key, op); err != nil {
 			return err
 		}
 	}
@@ -136,27 +138,55 @@ func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, k
 	return errStale
 }
 
-// confirmAbsence proves with live reads that the counterpart of what is about to be deleted does not exist, in a control
-// plane that is the right one, and asks the brake.
-func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
-	out := w.New()
-	if op.Side == resource.Tenant { // the super object is absent
-		namespace, name := superName(w.Kind, t.Facts.ID, resource.Ref{Kind: w.Name, Namespace: key.Namespace, Name: key.Name})
-		return absent(e.super.Get(ctx, namespace, name, out))
+// permit proves with live reads what a deletion rests on, and asks the gate: that both control planes are the right ones and
+// went on from where they were last seen, and that what seems absent is.
+func (e *Engine) permit(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+	if op.Why == resource.Withdrawn {
+		return nil // the operator says so, whatever the tenant is
 	}
-	if err := t.Verify(ctx, identityAge); err != nil {
+	age := identityAge
+	if w.Precious && infers(op) {
+		age = 0
+	}
+	if err := t.Verify(ctx, age); err != nil {
 		t.Suspect()
-		return resource.Waiting(retryBraked, "proof of the identity of the control plane: %v", err)
+		return resource.Waiting(retryUnproven, "proof of the identity of the control plane: %v", err)
 	}
-	if err := absent(t.Client.Get(ctx, key.Namespace, key.Name, out)); err != nil {
-		return err
+	if op.Side == resource.Tenant {
+		if _, err := e.superHistory.look(ctx, age); err != nil {
+			return resource.Waiting(retryUnproven, "proof of the identity of the super cluster: %v", err)
+		}
 	}
-	if !e.brake.allow(w.Name, key, e.now()) {
-		e.options.Moved(t.Facts.ID, t.State(), t.Message())
-		return resource.Waiting(retryBraked, "a person to release the deletion brake")
+	if op.Absent {
+		if err := e.confirmAbsence(ctx, t, w, key, op); err != nil {
+			return err
+		}
 	}
-	return nil
+	if e.gate.allow(w.Name, key, groundOf(t, w, key, op), e.now()) {
+		return nil
+	}
+	e.options.Moved(t.Facts.ID, t.State(), t.Message())
+	return resource.Waiting(retryBraked, "a person to release the deletion brake")
 }
+
+// confirmAbsence proves with a live read that what a deletion rests on is absent.
+func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+	ref := resource.Ref{Kind: w.Name, Namespace: key.Namespace, Name: key.Name}
+	if op.AbsentRef != nil {
+		if ref = *op.AbsentRef; e.kinds()[ref.Kind] == nil {
+			return fmt.Errorf("%w: %s is not synchronised", errStale, ref.Kind)
+		}
+		w = e.kinds()[ref.Kind]
+	}
+	if op.Side == resource.Tenant {
+		namespace, name := superName(w.Kind, t.Facts.ID, ref)
+		return absent(e.super.Get(ctx, namespace, name, w.New()))
+	}
+	return absent(t.Client.Get(ctx, ref.Namespace, ref.Name, w.New()))
+}
+
+// deletes says whether an operation is a deletion.
+func deletes(op resource.Op) bool { return op.Verb == resource.Delete }
 
 // unchanged proves with a live read that an object of the tenant is still what a decision saw.
 func unchanged(ctx context.Context, t *tenants.Tenant, o resource.Object) error {

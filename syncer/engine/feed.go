@@ -53,8 +53,8 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 	}
 	key := tenantKey(t, last)
 	e.defined(t, w)
-	if seen {
-		e.brake.witnessed(kind, key, e.now())
+	if seen && !t.Known() {
+		e.gate.witnessed(kind, key, e.now())
 	}
 	e.enqueue(w, key)
 	e.enqueueRefs(t, w.References(last))
@@ -67,8 +67,14 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 // Moved implements tenants.Listener.
 func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
 	e.align(t)
-	if state == tenants.Synced {
+	if t.Braked() {
+		e.gate.trip(t.Facts.ID)
+	}
+	switch {
+	case state == tenants.Synced:
 		e.enqueueAll(t)
+	case state.Halted():
+		e.askSurvey(t)
 	}
 	e.options.Moved(t.Facts.ID, state, message)
 }

@@ -28,7 +28,7 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 		}, []string{"resource"}),
 	}
 	collectors := []prometheus.Collector{m.ops, m.rejected, m.drift, queueDepth{engine: e, desc: prometheus.NewDesc("vc_syncer_queue_depth", "Keys waiting for a worker.", []string{"resource"}, nil)}}
-	for _, state := range []tenants.State{tenants.Connecting, tenants.Synced, tenants.Lost, tenants.Foreign} {
+	for _, state := range tenants.States() {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "vc_syncer_tenants", Help: "Tenants by the state of their connection.",
 			ConstLabels: prometheus.Labels{"state": string(state)},

@@ -220,7 +220,12 @@ func (e *Engine) ready(t *tenants.Tenant, w *worker) bool {
 	if w.withdrawn(t.Facts.ID) && w.Origin == resource.Tenant {
 		return true // the replicas go, whatever the tenant says
 	}
-	return t.State() == tenants.Synced && (w.SuperOnly || t.Filled(w.Name))
+	return t.State() == tenants.Synced && current(t, w)
+}
+
+// current says whether the caches of a kind are filled on both sides.
+func current(t *tenants.Tenant, w *worker) bool {
+	return w.cache.Synced() && (w.SuperOnly || t.Filled(w.Name))
 }
 
 // Hold keeps replicas that nothing seems to need any more, until Unhold: somebody who may refer to them is not known yet.

@@ -3,52 +3,175 @@ package engine
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
+// patrolJitter spreads patrols, as a share of the interval.
+const patrolJitter = 0.1
+
 // patrol decides about everything now and then, and queues what differs. It writes nothing.
 func (e *Engine) patrol(ctx context.Context) {
-	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
-		for _, t := range e.registry.All() {
-			if t.State() == tenants.Synced {
-				e.patrolTenant(ctx, t)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case id := <-e.surveys.asked:
+			if t := e.registry.Get(id); t != nil && t.State().Halted() {
+				e.survey(ctx, t)
 			}
+		case <-next.C:
+			for _, t := range e.registry.All() {
+				switch state := t.State(); {
+				case state == tenants.Synced:
+					e.patrolTenant(ctx, t)
+				case state.Halted():
+					e.survey(ctx, t)
+				}
+			}
+			next.Reset(wait.Jitter(e.options.Patrol, patrolJitter))
 		}
-	}, e.options.Patrol, 0.1, true)
+	}
 }
 
 func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
-	began, checked, found := time.Now(), 0, 0
-	v := e.view(t)
-	e.eachKey(t, func(w *worker, key resource.Key) {
-		if ctx.Err() != nil || !e.ready(t, w) {
-			return
-		}
+	began, checked, found, unexplained := time.Now(), 0, 0, 0
+	e.decideAll(ctx, t, func(w *worker, d decision) {
 		checked++
-		v.Withdrawn = w.withdrawn(key.Tenant)
-		tenant, super := e.pair(t, w.Kind, key)
-		ops, err := w.Decide(v, key, tenant, super)
-		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, key, op, e.now()) }
-		if ops = slices.DeleteFunc(ops, pointless); err == nil && len(ops) > 0 {
+		if d.unexplained() {
+			unexplained++
+		}
+		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, d.key, op, e.now()) }
+		if ops := slices.DeleteFunc(d.ops, pointless); d.err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()
-			e.enqueue(w, key)
+			e.enqueue(w, d.key)
 		}
 	})
+	if !t.Known() && unexplained == 0 && !e.gate.braked(t.Facts.ID) && ctx.Err() == nil {
+		t.Accept() // nothing is missing, so nothing is to be explained
+	}
 	log.FromContext(ctx).V(1).Info("Patrolled", "tenant", t.Facts.ID, "checked", checked, "found", found, "took", time.Since(began).String())
 }
 
-// Release lets deletions of a tenant pass again after its brake had tripped, and looks at everything anew.
-func (e *Engine) Release(t *tenants.Tenant) {
-	e.brake.release(t.Facts.ID)
-	e.enqueueAll(t)
+// decision is what was decided about a key.
+type decision struct {
+	key           resource.Key
+	tenant, super resource.Object
+	ops           []resource.Op
+	err           error
+}
+
+// unexplained says whether an object is to be deleted, now or later, for a cause that is inferred.
+func (d decision) unexplained() bool {
+	return slices.ContainsFunc(d.ops, infers) || d.err != nil && (d.tenant == nil) != (d.super == nil)
+}
+
+// infers says whether an operation is a deletion whose cause is inferred.
+func infers(op resource.Op) bool { return deletes(op) && ground{cause: op.Why}.inferred() }
+
+// decideAll decides about every key of a tenant of which enough is known, and carries nothing out.
+func (e *Engine) decideAll(ctx context.Context, t *tenants.Tenant, f func(*worker, decision)) {
+	v := e.view(t)
+	e.eachKey(t, func(w *worker, key resource.Key) {
+		if ctx.Err() != nil || !e.ready(t, w) && (!t.State().Halted() || !current(t, w)) {
+			return
+		}
+		v.Withdrawn = w.withdrawn(key.Tenant)
+		d := decision{key: key}
+		d.tenant, d.super = e.pair(t, w.Kind, key)
+		d.ops, d.err = w.Decide(v, key, d.tenant, d.super)
+		f(w, d)
+	})
+}
+
+// surveys are lists of what would be deleted for tenants that wait for a person.
+type surveys struct {
+	asked chan names.TenantID
+
+	mu   sync.Mutex
+	done map[names.TenantID]survey // guarded by mu
+}
+
+type survey struct {
+	held  []Held
+	count int
+}
+
+// maxSurveys bounds how many surveys wait. The patrol makes those that are over it.
+const maxSurveys = 1024
+
+// askSurvey asks for a survey of a tenant.
+func (e *Engine) askSurvey(t *tenants.Tenant) {
+	select {
+	case e.surveys.asked <- t.Facts.ID:
+	default:
+	}
+}
+
+// survey lists what would be deleted if a tenant that waits for a person were released.
+func (e *Engine) survey(ctx context.Context, t *tenants.Tenant) {
+	var s survey
+	e.decideAll(ctx, t, func(w *worker, d decision) {
+		for _, op := range d.ops {
+			if !infers(op) {
+				continue
+			}
+			if s.count++; len(s.held) < maxHeld {
+				s.held = append(s.held, Held{
+					Side: op.Side, Resource: w.Name, Namespace: d.key.Namespace, Name: d.key.Name, Cause: op.Why, Precious: w.Precious,
+				})
+			}
+		}
+	})
+	sorted(s.held)
+	e.surveys.mu.Lock()
+	if e.surveys.done == nil {
+		e.surveys.done = map[names.TenantID]survey{}
+	}
+	e.surveys.done[t.Facts.ID] = s
+	e.surveys.mu.Unlock()
+	e.options.Moved(t.Facts.ID, t.State(), t.Message())
+}
+
+// Held returns deletions that wait for a person, what matters most first, and how many there are in all.
+func (e *Engine) Held(t *tenants.Tenant) ([]Held, int) {
+	if t.Memory().Halt == "" {
+		return e.gate.list(t.Facts.ID)
+	}
+	e.surveys.mu.Lock()
+	defer e.surveys.mu.Unlock()
+	s := e.surveys.done[t.Facts.ID]
+	return s.held, s.count
+}
+
+// Release goes on with a tenant that waits for a person, or whose deletions do, with the control plane as it is now. It takes a
+// moment: the tenant is marked first.
+func (e *Engine) Release(t *tenants.Tenant) { t.Accept() }
+
+// Remember implements tenants.Listener.
+func (e *Engine) Remember(t *tenants.Tenant) {
+	if id := t.Facts.ID; t.Known() {
+		braked := e.gate.braked(id)
+		e.gate.release(id)
+		e.surveys.mu.Lock()
+		delete(e.surveys.done, id)
+		e.surveys.mu.Unlock()
+		if braked {
+			e.enqueueAll(t)
+		}
+	}
+	e.options.Moved(t.Facts.ID, t.State(), t.Message())
 }
 
 // Braked reports whether deletions of the tenant are held back until a person releases them.
-func (e *Engine) Braked(t *tenants.Tenant) bool { return e.brake.isTripped(t.Facts.ID) }
+func (e *Engine) Braked(t *tenants.Tenant) bool { return e.gate.braked(t.Facts.ID) }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -26,7 +27,7 @@ func (e *Engine) work(ctx context.Context, w *worker) {
 // process decides about one key and carries the decision out.
 func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error {
 	t := e.registry.Get(key.Tenant)
-	if t == nil || !e.ready(t, w) {
+	if t == nil || t.State().Halted() || !e.ready(t, w) {
 		return nil // everything of a tenant is queued when it gets in sync
 	}
 	tenantObject, superObject := e.pair(t, w.Kind, key)
@@ -36,6 +37,9 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr
+	}
+	if !slices.ContainsFunc(ops, infers) {
+		e.gate.settled(w.Name, key)
 	}
 	for _, op := range ops {
 		if op.Why == resource.Unwanted {

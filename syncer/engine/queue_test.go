@@ -2,7 +2,6 @@ package engine
 
 import (
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -75,48 +74,5 @@ func TestShareParksWhatIsOverTheBound(t *testing.T) {
 	}
 	if len(s.busy) != 0 || len(s.parked) != 0 {
 		t.Errorf("an idle share still holds %v, %v", s.busy, s.parked)
-	}
-}
-
-func TestBrake(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	b := newBrake(BrakeOptions{Limit: 2, Window: time.Hour})
-	allow := func(tenant, name string) bool { return b.allow("configmaps", keyOf(tenant, name), now) }
-
-	b.witnessed("configmaps", keyOf("a", "seen"), now)
-	for range 10 {
-		if !allow("a", "seen") {
-			t.Fatal("a deletion that was seen does not count")
-		}
-	}
-	if !allow("a", "1") || !allow("a", "2") {
-		t.Fatal("a few pass")
-	}
-	if allow("a", "3") || !b.isTripped("a") {
-		t.Fatal("many trip the brake")
-	}
-	now = now.Add(2 * time.Hour)
-	if allow("a", "3") {
-		t.Fatal("time must not release the brake, only a person may")
-	}
-	if !allow("a", "seen") {
-		t.Fatal("a deletion that was seen passes all the same")
-	}
-	if !allow("b", "1") || b.isTripped("b") {
-		t.Fatal("the brake of one tenant is not another's")
-	}
-	b.release("a")
-	if !allow("a", "3") || b.isTripped("a") {
-		t.Fatal("released, deletions pass")
-	}
-}
-
-func TestBrakeForgetsWitnesses(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	b := newBrake(BrakeOptions{})
-	b.witnessed("pods", keyOf("a", "1"), now)
-	b.witnessed("pods", keyOf("a", "2"), now.Add(memory+time.Second))
-	if len(b.seen) != 1 {
-		t.Errorf("%d witnesses are remembered, want 1", len(b.seen))
 	}
 }

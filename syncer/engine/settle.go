@@ -15,6 +15,8 @@ import (
 const (
 	retryRejected = 30 * time.Second
 	retryBraked   = 5 * time.Minute
+	// retryUnproven is when an API server is asked again who it is.
+	retryUnproven = 5 * time.Second
 	// retryUnsettled is when something that nothing seems to need is looked at again, while not everything is known that
 	// may need it.
 	retryUnsettled = 5 * time.Second

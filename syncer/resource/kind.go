@@ -15,6 +15,7 @@ type Kind struct {
 	Optional                      bool
 	Published                     *Published
 	Keep                          bool
+	Precious                      bool
 	Origin                        Side
 	SuperOnly                     bool
 	ChangesMatter                 bool
@@ -49,7 +50,7 @@ func Of[T Object](r Resource[T]) Kind {
 	}
 	k := Kind{
 		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
-		Plural: r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep,
+		Plural: r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep, Precious: r.Precious,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
 		SuperName: r.SuperName,

@@ -173,9 +173,10 @@ type Op struct {
 	Exact bool
 	// Grace is the grace period of a Delete in seconds, nil for the object's own.
 	Grace *int64
-	// Absent, on a Delete, means that it happens because the counterpart is absent from a cache; the executor confirms
-	// that with a live read and subjects it to the deletion brake.
-	Absent bool
+	// Absent, on a Delete, means that it happens because an object is absent from the cache of the other side; the executor
+	// confirms that with a live read. AbsentRef is that object, nil for the counterpart.
+	Absent    bool
+	AbsentRef *Ref
 	// RestsOn are objects of the tenant as the decision saw them. The executor reads them live, and does nothing when one of
 	// them has changed.
 	RestsOn []Object
@@ -210,6 +211,7 @@ const (
 	Drifted     = "Drifted"
 	Orphaned    = "Orphaned"
 	Replaced    = "Replaced"
+	Superseded  = "Superseded"
 	Unwanted    = "Unwanted"
 	Withdrawn   = "Withdrawn"
 	Filled      = "Filled"
@@ -252,6 +254,8 @@ type Resource[T Object] struct {
 	Trim func(T)
 	// Rename maps the tenant's name to the super name; nil means they are equal. The reverse comes from the annotation.
 	Rename func(string) string
+	// Precious says that objects hold data or other objects, so that more is lost with one than itself.
+	Precious bool
 	// Keep says that replicas are never deleted, because too much would go with them.
 	Keep bool
 	// Generation notes the generation of the origin in an annotation of the replica, so that what is said about the

@@ -69,7 +69,7 @@ func leftSlices(v resource.View, super *corev1.Service) []resource.Op {
 		slice, ok := o.(*discoveryv1.EndpointSlice)
 		if ok && computed(slice) && slice.Namespace == super.Namespace && slice.DeletionTimestamp == nil &&
 			slice.Labels[discoveryv1.LabelServiceName] == super.Name && slice.Labels[names.LabelTenant] == string(v.Tenant.ID) {
-			ops = append(ops, resource.Op{Side: resource.Super, Verb: resource.Delete, Object: slice, Why: resource.Replaced})
+			ops = append(ops, resource.Op{Side: resource.Super, Verb: resource.Delete, Object: slice, Why: resource.Superseded})
 		}
 	})
 	slices.SortFunc(ops, func(a, b resource.Op) int { return strings.Compare(a.Object.GetName(), b.Object.GetName()) })

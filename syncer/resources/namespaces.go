@@ -26,7 +26,9 @@ func Namespaces(agentNamespace string) resource.Kind {
 		GVK:     corev1.SchemeGroupVersion.WithKind("Namespace"),
 		Cluster: true,
 		New:     func() *corev1.Namespace { return &corev1.Namespace{} },
-		Hold:    namespaceHold,
+		// What is in a namespace goes with it.
+		Precious: true,
+		Hold:     namespaceHold,
 		// What selects namespaces by their labels depends on all of them.
 		Stirs: func(old, now *corev1.Namespace) bool {
 			return old == nil || now == nil || !maps.Equal(old.Labels, now.Labels)

@@ -20,12 +20,14 @@ const kindVolumeClaims = "persistentvolumeclaims"
 // see PersistentVolumes; what it holds and how it grows comes back.
 func PersistentVolumeClaims() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.PersistentVolumeClaim]{
-		Name:    kindVolumeClaims,
-		GVK:     corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
-		New:     func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
-		Hold:    claimHold,
-		Down:    claimDown,
-		Prepare: claimPrepare,
+		Name: kindVolumeClaims,
+		GVK:  corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"),
+		New:  func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
+		// The volume goes with its claim, by its reclaim policy.
+		Precious: true,
+		Hold:     claimHold,
+		Down:     claimDown,
+		Prepare:  claimPrepare,
 		Merge: func(existing, want *corev1.PersistentVolumeClaim) {
 			existing.Spec.Resources.Requests = want.Spec.Resources.Requests // all else is immutable
 		},

@@ -32,6 +32,7 @@ func PersistentVolumes() resource.Kind {
 		Name:          kindVolumes,
 		GVK:           corev1.SchemeGroupVersion.WithKind("PersistentVolume"),
 		Cluster:       true,
+		Precious:      true, // a claim without its volume is lost
 		Origin:        resource.Super,
 		SuperSelector: resource.Selector{All: true},
 		New:           func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },

@@ -371,7 +371,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 		if slices.Equal(p.Super.Spec.ClusterIPs, p.Tenant.Spec.ClusterIPs) || !strings.Contains(message, "clusterIP") {
 			return nil
 		}
-		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Replaced}}
+		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Superseded}}
 	}
 	if len(v.Tenant.ServiceRanges) == 0 || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant.Namespace, p.Tenant.Name) {
 		return nil

@@ -20,11 +20,15 @@ func Tokens() resource.Kind {
 			if p.Super == nil || p.Super.DeletionTimestamp != nil {
 				return nil, nil
 			}
-			pod := v.Get(resource.Tenant, resource.Ref{Kind: "pods", Namespace: v.Key.Namespace, Name: p.Super.Annotations[names.AnnotationPod]})
-			if pod != nil && string(pod.GetUID()) == p.Super.Annotations[names.AnnotationUID] {
-				return nil, nil
+			ref := resource.Ref{Kind: "pods", Namespace: v.Key.Namespace, Name: p.Super.Annotations[names.AnnotationPod]}
+			op := resource.Op{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Orphaned, Absent: true, AbsentRef: &ref}
+			if pod := v.Get(resource.Tenant, ref); pod != nil {
+				if string(pod.GetUID()) == p.Super.Annotations[names.AnnotationUID] {
+					return nil, nil
+				}
+				op.Why, op.Absent, op.AbsentRef = resource.Replaced, false, nil
 			}
-			return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Orphaned}}, nil
+			return []resource.Op{op}, nil
 		},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/continuity"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
@@ -18,6 +19,8 @@ type Options struct {
 	Timeout time.Duration
 	// Probe is the interval between health and identity probes.
 	Probe time.Duration
+	// Super looks at the super cluster. A look that is younger than maxAge counts.
+	Super func(ctx context.Context, maxAge time.Duration) (continuity.Super, error)
 	// Listener is told what happens.
 	Listener Listener
 }
@@ -46,7 +49,7 @@ func (r *Registry) Ensure(spec Spec) error {
 		}
 		r.Drop(spec.Facts.ID)
 	}
-	t, err := connect(spec, r.options.Kinds, r.options.Timeout, r.options.Listener)
+	t, err := connect(spec, r.options)
 	if err != nil {
 		return fmt.Errorf("connecting to tenant %s: %w", spec.Facts.ID, err)
 	}
@@ -55,7 +58,7 @@ func (r *Registry) Ensure(spec Spec) error {
 	r.mu.Lock()
 	r.tenants[spec.Facts.ID] = t
 	r.mu.Unlock()
-	go t.run(ctx, r.options.Probe, r.options.Listener) // ends with the context, which Drop cancels
+	go t.run(ctx) // ends with the context, which Drop cancels
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
+	"github.com/virtualcluster-io/virtualcluster/syncer/continuity"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
@@ -47,7 +50,18 @@ const (
 	Lost State = "Lost"
 	// Foreign means that another control plane answers than the one that was pinned; nothing is synced.
 	Foreign State = "Foreign"
+	// Rewound means that the control plane was restored from a backup; nothing is synced until a person says so.
+	Rewound State = "Rewound"
+	// SuperChanged means that the super cluster was restored from a backup, or is not the one that the tenant was synced with;
+	// nothing is synced until a person says so.
+	SuperChanged State = "SuperChanged"
 )
+
+// States returns all states.
+func States() []State { return []State{Connecting, Synced, Lost, Foreign, Rewound, SuperChanged} }
+
+// Halted says whether a person is waited for.
+func (s State) Halted() bool { return s == Rewound || s == SuperChanged }
 
 // Spec says which tenant to connect to, and how.
 type Spec struct {
@@ -58,6 +72,8 @@ type Spec struct {
 	Identity types.UID
 	// Hash changes when anything above does.
 	Hash string
+	// Memory is what is remembered of the tenant.
+	Memory Memory
 }
 
 // Listener is told what happens in a tenant. Its methods must not block.
@@ -68,20 +84,24 @@ type Listener interface {
 	Gone(t *Tenant, kind string, last resource.Object, seen bool)
 	// Filled reports that the cache of a kind that was added later is current.
 	Filled(t *Tenant, kind string)
-	// Moved reports a new state, with a sentence for people.
+	// Moved reports a new state, with a sentence for people, or that the caches of a tenant that waits for a person are current.
 	Moved(t *Tenant, state State, message string)
+	// Remember asks to store the Memory of the tenant outside of the syncer.
+	Remember(t *Tenant)
 }
 
 // Tenant is a connected tenant.
 type Tenant struct {
 	Spec
 	Client   *cluster.Client
+	options  Options
 	listener Listener
 	watches  atomic.Pointer[map[string]*watch] // by kind; replaced as a whole, never changed
 	state    atomic.Value                      // State
 	stop     context.CancelFunc
 	done     chan struct{}
 	probes   chan struct{}
+	marks    chan struct{} // says that a mark is due
 	changed  chan struct{} // says that the watches are not those that run
 	known    atomic.Bool   // says that the control plane is not newer than the types that we know
 	asked    time.Time     // when the version was last asked for; only used by run
@@ -89,11 +109,12 @@ type Tenant struct {
 	mu       sync.Mutex // also held while watches are replaced
 	verified time.Time  // guarded by mu: when the identity was last verified
 	message  string     // guarded by mu: explains the state
+	history  history    // guarded by mu
 }
 
 // watch is the cache of one kind.
 type watch struct {
-	kind  string
+	kind  resource.Kind
 	cache *cluster.Cache
 	// late means that the tenant is in sync without it.
 	late bool
@@ -203,8 +224,16 @@ func (t *Tenant) Referrers(ref resource.Ref, f func(kind string, o resource.Obje
 	}
 }
 
-// Suspect asks for a probe now, because a call failed.
+// Suspect asks for a probe now, because a call failed: whatever answers next may not be what answered before.
 func (t *Tenant) Suspect() {
+	t.mu.Lock()
+	t.verified = time.Time{}
+	t.mu.Unlock()
+	t.askProbe()
+}
+
+// askProbe asks for a probe now.
+func (t *Tenant) askProbe() {
 	select {
 	case t.probes <- struct{}{}:
 	default: // one is pending
@@ -233,42 +262,70 @@ func (t *Tenant) learn(ctx context.Context) {
 // errForeign says that another control plane answered.
 var errForeign = errors.New("another control plane answers")
 
-// Verify proves by a live read that the control plane still is the pinned one. A proof younger than maxAge counts.
+// anyAge is more than the age of anything.
+const anyAge = time.Duration(math.MaxInt64)
+
+// Verify proves by a live read that the control plane still is the pinned one, and went on from where it was last seen. A
+// proof younger than maxAge counts.
 func (t *Tenant) Verify(ctx context.Context, maxAge time.Duration) error {
 	t.mu.Lock()
-	fresh := time.Since(t.verified) < maxAge
+	fresh := time.Since(t.verified) < maxAge && t.history.halt == "" && !t.history.accepting
+	before := t.history.record
 	t.mu.Unlock()
 	if fresh {
 		return nil
 	}
-	var ns corev1.Namespace
-	if err := t.Client.Get(ctx, "", metav1.NamespaceSystem, &ns); err != nil {
+	super, err := t.options.Super(ctx, anyAge)
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	sight, err := t.Client.Look(ctx)
+	if err != nil {
 		return fmt.Errorf("reading namespace %s of tenant %s: %w", metav1.NamespaceSystem, t.Facts.ID, err)
 	}
-	if ns.UID != t.Identity {
-		return fmt.Errorf("tenant %s: %w: its %s namespace has UID %s, recorded is %s", t.Facts.ID, errForeign, metav1.NamespaceSystem, ns.UID, t.Identity)
+	if uid := sight.System.UID; uid != t.Identity {
+		return fmt.Errorf("tenant %s: %w: its %s namespace has UID %s, recorded is %s", t.Facts.ID, errForeign, metav1.NamespaceSystem, uid, t.Identity)
+	}
+	seen := continuity.Sight{
+		Revision: sight.Revision, Super: super, At: at,
+		Mark: continuity.ParseMark(sight.System.Annotations[names.AnnotationMark], t.Facts.UID),
+	}
+	accepted, err := t.accept(ctx, seen)
+	if err == nil && !accepted {
+		err = t.judge(ctx, before, seen)
+	}
+	if err != nil {
+		return err
 	}
 	t.mu.Lock()
-	t.verified = time.Now()
+	t.verified = at
 	t.mu.Unlock()
 	return nil
 }
 
+// systemNamespace returns the namespace whose UID is the identity of a control plane.
+func systemNamespace() *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem}}
+}
+
 // connect builds a Tenant without talking to it.
-func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener) (*Tenant, error) {
-	client, err := cluster.NewClient(spec.Config, timeout)
+func connect(spec Spec, o Options) (*Tenant, error) {
+	client, err := cluster.NewClient(spec.Config, o.Timeout)
 	if err != nil {
 		return nil, err
 	}
 	t := &Tenant{
-		Spec: spec, Client: client, listener: l,
+		Spec: spec, Client: client, options: o, listener: o.Listener,
+		history: newHistory(spec.Memory),
+		marks:   make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		probes:  make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),
 	}
 	t.state.Store(Connecting)
 	watches := map[string]*watch{}
-	for _, k := range kinds {
+	for _, k := range o.Kinds {
 		if k.SuperOnly {
 			continue
 		}
@@ -281,7 +338,7 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 }
 
 func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
-	w := &watch{kind: k.Name}
+	w := &watch{kind: k}
 	var err error
 	w.cache, err = t.Client.NewCache(cluster.CacheOptions{
 		Kind: k, Selector: k.TenantSelector,
@@ -330,85 +387,171 @@ func references(facts resource.Facts, k resource.Kind) cache.IndexFunc {
 	}
 }
 
+// fillInterval is how often the caches are looked at while they are being filled.
+const fillInterval = 20 * time.Millisecond
+
 // run serves the tenant until the context ends.
-func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
+func (t *Tenant) run(ctx context.Context) {
 	defer close(t.done)
 	defer t.Client.Close()
-	var running sync.WaitGroup
-	defer running.Wait()
-	started, stops := false, map[*watch]context.CancelFunc{}
-	ticker := time.NewTicker(interval)
+	watches := &runningWatches{stops: map[*watch]context.CancelFunc{}}
+	defer watches.running.Wait()
+	ticker := time.NewTicker(t.options.Probe)
 	defer ticker.Stop()
-	synced := time.NewTicker(20 * time.Millisecond) // until the caches are filled
-	defer synced.Stop()
-	t.move(Connecting, "connecting", l)
-	t.Suspect()
+	filled := time.NewTicker(fillInterval) // while the caches are being filled
+	defer filled.Stop()
+	filled.Stop()
+	t.move(Connecting, "connecting")
+	t.askProbe()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		case <-t.probes:
+		case <-t.marks:
+			if err := t.mark(ctx); err != nil {
+				t.Touched(true)
+				t.Suspect()
+			}
+			continue
 		case <-t.changed:
-			if started {
-				t.align(ctx, &running, stops)
+			if watches.started {
+				t.align(ctx, watches)
 			}
 			continue
-		case <-synced.C:
-			if !started || t.State() != Connecting || !t.filled() {
-				continue
+		case <-filled.C:
+			if t.report(watches) {
+				filled.Stop()
 			}
-			synced.Stop()
-			t.move(Synced, "all caches are current", l)
 			continue
 		}
-		err := t.Verify(ctx, 0)
-		if err == nil {
-			t.learn(ctx)
-		} else {
-			t.asked = time.Time{} // it may come back as another version
-		}
-		switch {
-		case ctx.Err() != nil:
-			return
-		case errors.Is(err, errForeign):
-			t.move(Foreign, err.Error(), l)
-		case err != nil:
-			t.move(Lost, err.Error(), l)
-		case !started:
-			started = true
-			t.align(ctx, &running, stops)
-			t.move(Connecting, "filling the caches", l)
-		case t.filled():
-			t.move(Synced, "all caches are current", l)
-		default:
-			t.move(Connecting, "filling the caches", l)
+		if filled.Stop(); t.probe(ctx, watches) {
+			filled.Reset(fillInterval)
 		}
 	}
 }
 
-// align starts the watches that do not run and stops those that are not wanted any more.
-func (t *Tenant) align(ctx context.Context, running *sync.WaitGroup, stops map[*watch]context.CancelFunc) {
+// runningWatches are the watches that run.
+type runningWatches struct {
+	running sync.WaitGroup
+	stops   map[*watch]context.CancelFunc
+	started bool
+	// halted is the state of a tenant that waits for a person whose caches are not filled yet.
+	halted State
+}
+
+// report moves the tenant once its caches are filled, and says whether it did.
+func (t *Tenant) report(w *runningWatches) bool {
+	if !w.started || !t.filled() {
+		return false
+	}
+	switch {
+	case w.halted != "":
+		w.halted = ""
+		t.listener.Moved(t, t.State(), t.Message())
+	case t.State() == Connecting:
+		t.move(Synced, "all caches are current")
+	default:
+		return false
+	}
+	return true
+}
+
+// probe looks at the control plane and moves the tenant accordingly. It says whether the caches are being filled.
+func (t *Tenant) probe(ctx context.Context, w *runningWatches) bool {
+	err := t.Verify(ctx, 0)
+	if err == nil {
+		t.learn(ctx)
+	} else {
+		t.asked = time.Time{} // it may come back as another version
+	}
+	halt, waits := halted(err)
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case errors.Is(err, errForeign):
+		t.empty(ctx, w)
+		t.move(Foreign, err.Error())
+		return false
+	case waits:
+		if w.started && t.State().Halted() {
+			return w.halted != ""
+		}
+		// What the caches hold is from before, and watches that lived through it may never hear of anything again.
+		t.empty(ctx, w)
+		t.start(ctx, w)
+		w.halted = halt.state
+		t.move(halt.state, halt.why)
+		return true
+	case err != nil:
+		t.move(Lost, err.Error())
+		return false
+	}
+	w.halted = ""
+	if !w.started {
+		t.start(ctx, w)
+	}
+	if t.filled() {
+		t.move(Synced, "all caches are current")
+		return false
+	}
+	t.move(Connecting, "filling the caches")
+	return true
+}
+
+// empty stops all watches and replaces their caches with empty ones.
+func (t *Tenant) empty(ctx context.Context, w *runningWatches) {
+	if !w.started {
+		return
+	}
+	w.started = false
+	t.mu.Lock()
+	watches := map[string]*watch{}
+	for name, old := range *t.watches.Load() {
+		now, err := t.newWatch(old.kind)
+		if err != nil { // it could be made before
+			continue
+		}
+		now.late = old.late
+		watches[name] = now
+	}
+	t.watches.Store(&watches)
+	t.mu.Unlock()
+	t.align(ctx, w)
+}
+
+// start starts the watches.
+func (t *Tenant) start(ctx context.Context, w *runningWatches) {
+	w.started = true
+	t.align(ctx, w)
+}
+
+// align starts the watches that do not run, if they are to run, and stops those that are not wanted any more.
+func (t *Tenant) align(ctx context.Context, running *runningWatches) {
 	watches := *t.watches.Load()
-	for w, stop := range stops {
-		if watches[w.kind] != w {
+	for w, stop := range running.stops {
+		if watches[w.kind.Name] != w {
 			stop()
-			delete(stops, w)
+			delete(running.stops, w)
 		}
 	}
+	if !running.started {
+		return
+	}
 	for _, w := range watches {
-		if stops[w] != nil {
+		if running.stops[w] != nil {
 			continue
 		}
 		watching, stop := context.WithCancel(ctx)
-		stops[w] = stop
-		running.Go(func() { w.cache.Run(watching) })
+		running.stops[w] = stop
+		running.running.Go(func() { w.cache.Run(watching) })
 		if w.late {
-			running.Go(func() {
+			running.running.Go(func() {
 				select {
 				case <-watching.Done():
 				case <-w.cache.Filled():
-					t.listener.Filled(t, w.kind)
+					t.listener.Filled(t, w.kind.Name)
 				}
 			})
 		}
@@ -424,11 +567,11 @@ func (t *Tenant) filled() bool {
 	return true
 }
 
-func (t *Tenant) move(to State, message string, l Listener) {
+func (t *Tenant) move(to State, message string) {
 	t.mu.Lock()
 	t.message = message
 	t.mu.Unlock()
 	if t.state.Swap(to) != any(to) || to == Connecting {
-		l.Moved(t, to, message)
+		t.listener.Moved(t, to, message)
 	}
 }

@@ -37,7 +37,7 @@ type World struct {
 
 	dir      string
 	binaries binaries
-	etcd     string
+	etcd     *etcd
 	// advertised is in a range reserved for documentation: default/kubernetes gets an endpoint, nobody connects to it.
 	advertised string
 	extraArgs  []string
@@ -46,9 +46,10 @@ type World struct {
 	mu          sync.Mutex
 	apiServer   *process
 	controllers *process
+	running     []string // the controllers that run
 }
 
-func newWorld(name string, index int, dir string, binaries binaries, etcd string, extraArgs []string) *World {
+func newWorld(name string, index int, dir string, binaries binaries, etcd *etcd, extraArgs []string) *World {
 	return &World{
 		Name:          name,
 		ServiceRanges: iprange.MustParse(fmt.Sprintf("10.%d.%d.0/21,fd00:%x::/112", 200+index/32, index%32*8, index+1)),
@@ -142,7 +143,7 @@ func (w *World) Restart(ctx context.Context) error {
 		w.apiServer.kill()
 	}
 	args := append([]string{
-		"--etcd-servers=" + w.etcd,
+		"--etcd-servers=" + w.etcd.endpoint,
 		"--etcd-prefix=/" + w.Name,
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", w.port),
@@ -236,6 +237,7 @@ func (w *World) StartControllers(ctx context.Context, controllers ...string) err
 	if w.controllers != nil {
 		w.controllers.kill()
 	}
+	w.running = controllers
 	w.controllers, err = startProcess(w.path("kube-controller-manager.log"), w.binaries.controllerManager,
 		"--kubeconfig="+w.KubeconfigPath(),
 		"--controllers="+strings.Join(controllers, ","),

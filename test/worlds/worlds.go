@@ -29,6 +29,8 @@ type Options struct {
 	APIServerArgs []string
 	// Variants say what is special about the first tenants.
 	Variants []Variant
+	// OwnEtcd gives each world an etcd of its own, so that it can be backed up and restored.
+	OwnEtcd bool
 }
 
 // Variant is what is special about a tenant.
@@ -47,7 +49,7 @@ type Worlds struct {
 	Tenants []*World
 
 	dir     string
-	etcd    *process
+	etcd    *etcd // shared, nil when each world has its own
 	cleaner *cleaner
 }
 
@@ -92,13 +94,21 @@ func New(ctx context.Context, opts Options) (*Worlds, error) {
 }
 
 func (w *Worlds) start(ctx context.Context, binaries binaries, opts Options) error {
-	etcd, endpoint, err := startEtcd(ctx, binaries.etcd, w.dir)
-	if err != nil {
-		return fmt.Errorf("starting etcd: %w", err)
+	shared := newEtcd(binaries.etcd, w.dir)
+	if !opts.OwnEtcd {
+		w.etcd = shared
+		if err := shared.start(ctx); err != nil {
+			return err
+		}
 	}
-	w.etcd = etcd
-
-	w.Super = newWorld("super", 0, w.dir, binaries, endpoint, opts.APIServerArgs)
+	etcdOf := func(name string) *etcd {
+		if opts.OwnEtcd {
+			return newEtcd(binaries.etcd, filepath.Join(w.dir, name))
+		}
+		return shared
+	}
+	var err error
+	w.Super = newWorld("super", 0, w.dir, binaries, etcdOf("super"), opts.APIServerArgs)
 	for i := range opts.Tenants {
 		args := opts.APIServerArgs
 		if i < len(opts.Variants) {
@@ -107,7 +117,8 @@ func (w *Worlds) start(ctx context.Context, binaries binaries, opts Options) err
 			}
 			args = slices.Concat(args, opts.Variants[i].APIServerArgs)
 		}
-		w.Tenants = append(w.Tenants, newWorld(fmt.Sprintf("tenant-%d", i), i+1, w.dir, binaries, endpoint, args))
+		name := fmt.Sprintf("tenant-%d", i)
+		w.Tenants = append(w.Tenants, newWorld(name, i+1, w.dir, binaries, etcdOf(name), args))
 	}
 
 	worlds := w.All()
@@ -118,6 +129,11 @@ func (w *Worlds) start(ctx context.Context, binaries binaries, opts Options) err
 			controllers := opts.TenantControllers
 			if world == w.Super {
 				controllers = opts.SuperControllers
+			}
+			if opts.OwnEtcd {
+				if errs[i] = world.etcd.start(ctx); errs[i] != nil {
+					return
+				}
 			}
 			errs[i] = bring(ctx, world, world == w.Super, controllers)
 		})
@@ -153,47 +169,11 @@ func (w *Worlds) Stop() error {
 	for _, world := range w.All() {
 		if world != nil {
 			world.killAll()
+			world.etcd.kill()
 		}
 	}
 	if w.etcd != nil {
 		w.etcd.kill()
 	}
 	return w.cleaner.run()
-}
-
-// startEtcd starts etcd at a free port and returns its client URL.
-func startEtcd(ctx context.Context, binary, dir string) (*process, string, error) {
-	for {
-		client, err := freePort(ctx)
-		if err != nil {
-			return nil, "", err
-		}
-		peer, err := freePort(ctx)
-		if err != nil {
-			return nil, "", err
-		}
-		endpoint := fmt.Sprintf("http://127.0.0.1:%d", client)
-		p, err := startProcess(filepath.Join(dir, "etcd.log"), binary,
-			"--name=worlds",
-			"--data-dir="+filepath.Join(dir, "etcd"),
-			"--listen-client-urls="+endpoint,
-			"--advertise-client-urls="+endpoint,
-			"--listen-peer-urls="+fmt.Sprintf("http://127.0.0.1:%d", peer),
-			// Nothing has to survive a power cut; syncing to disk would dominate the time of every write.
-			"--unsafe-no-fsync",
-			"--log-level=warn",
-		)
-		if err != nil {
-			return nil, "", err
-		}
-		err = p.awaitReady(ctx, func(ctx context.Context) error { return httpOK(ctx, endpoint+"/health") })
-		if errors.Is(err, errPortTaken) {
-			continue
-		}
-		if err != nil {
-			p.kill()
-			return nil, "", err
-		}
-		return p, endpoint, nil
-	}
 }

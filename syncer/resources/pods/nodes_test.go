@@ -198,7 +198,7 @@ func TestPendingPodFollowsTheTenantsNodes(t *testing.T) {
 	}
 	w.putNode("b", labelled("color", "blue"))
 	ops, err := decide(w, tenant, super)
-	if diff := cmp.Diff([]string{"Delete super Replaced"}, summary(ops)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"Delete super Superseded"}, summary(ops)); diff != "" || err != nil {
 		t.Errorf("%v, operations (-want +got):\n%s", err, diff)
 	}
 	if len(ops) == 1 && !ops[0].Exact {
@@ -224,7 +224,7 @@ func TestPodThatTheTenantEnds(t *testing.T) {
 	super := running(t, w, tenant)
 	tenant.Status.Phase = corev1.PodFailed
 	ops, err := decide(w, tenant, super)
-	if diff := cmp.Diff([]string{"Delete super Replaced"}, summary(ops)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"Delete super Superseded"}, summary(ops)); diff != "" || err != nil {
 		t.Errorf("%v, operations (-want +got):\n%s", err, diff)
 	}
 }

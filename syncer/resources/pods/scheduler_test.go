@@ -62,7 +62,7 @@ func TestOwnSchedulerTakesOver(t *testing.T) {
 	super.UID, super.ResourceVersion = "super-uid", "9"
 	w.facts.Scheduler = true
 	ops, err := decide(w, tenant, super)
-	if diff := cmp.Diff([]string{"Delete super Replaced"}, summary(ops)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"Delete super Superseded"}, summary(ops)); diff != "" || err != nil {
 		t.Fatalf("%v, operations (-want +got):\n%s", err, diff)
 	}
 	if ops, err := decide(w, tenant, nil); len(ops) > 0 || err != nil {
@@ -102,7 +102,7 @@ func TestNodeThatTheSchedulerChoseIsFull(t *testing.T) {
 		t.Errorf("conditions (-want +got):\n%s", diff)
 	}
 	ops, err = decide(w, after, super)
-	if diff := cmp.Diff([]string{"Delete super Replaced"}, summary(ops)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"Delete super Superseded"}, summary(ops)); diff != "" || err != nil {
 		t.Errorf("%v, operations (-want +got):\n%s", err, diff)
 	}
 }

@@ -92,7 +92,7 @@ func discard(super *corev1.Pod) []resource.Op {
 	if super.DeletionTimestamp != nil {
 		return nil
 	}
-	return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: super, Why: resource.Replaced}}
+	return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: super, Why: resource.Superseded}}
 }
 
 // change brings down what has its own way of changing: ephemeral containers and resources.

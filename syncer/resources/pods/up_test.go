@@ -73,7 +73,7 @@ func TestLife(t *testing.T) {
 		"FinishedUnbound":       {tenant: changes{failed}},
 		"Finished":              {tenant: changes{bound, failed}, super: changes{failed}, synced: true},
 		"SelfBound":             {tenant: changes{onNode("node-2")}, super: changes{unscheduled}, synced: true},
-		"SelfBoundElsewhere":    {tenant: changes{onNode("node-2")}, super: changes{}, want: []string{"Delete super Replaced"}},
+		"SelfBoundElsewhere":    {tenant: changes{onNode("node-2")}, super: changes{}, want: []string{"Delete super Superseded"}},
 		"MovingElsewhere":       {tenant: changes{onNode("node-2")}, super: changes{deleting(30)}},
 		"OfAPredecessor":        {tenant: changes{}, super: changes{func(p *corev1.Pod) { p.Annotations[names.AnnotationUID] = "older" }}, want: []string{"Delete super Replaced"}},
 		"PredecessorTerminates": {tenant: changes{}, super: changes{deleting(30), func(p *corev1.Pod) { p.Annotations[names.AnnotationUID] = "older" }}},

@@ -3,6 +3,7 @@ package syncer_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -714,30 +715,36 @@ func TestForeignControlPlaneIsNotSynced(t *testing.T) {
 	r.tenants = []tenant{of, other}
 }
 
-// Invariant 2: a mass disappearance that nobody saw trips a brake that only a person releases.
+// Invariant 2: when nothing is remembered of a tenant, nothing tells whether objects that disappeared were deleted. A brake
+// lets a few deletions pass, none of which holds data or other objects, until a person releases it.
 func TestMassDisappearanceTripsTheBrake(t *testing.T) {
 	limited := func(o *syncer.Options) { o.Brake = engine.BrakeOptions{Limit: 3, Window: time.Hour} }
-	r := start(t) // removes what earlier tests left, which nobody saw go either
+	r := start(t)
 	of := r.tenants[0]
 	r.namespace(t, of, "brake")
+	r.namespace(t, of, "brake-goes")
 	for i := range 10 {
 		if _, err := of.CoreV1().Services("brake").Create(t.Context(), worlds.Service("brake", fmt.Sprintf("s%d", i)), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	count := func(ctx context.Context) (int, error) {
-		var list corev1.ServiceList
-		err := r.client.List(ctx, &list, client.InNamespace(of.super("brake")))
-		return len(list.Items), err
-	}
 	exactly := func(want int) func(context.Context) error {
 		return func(ctx context.Context) error {
-			n, err := count(ctx)
-			if err == nil && n != want {
-				err = fmt.Errorf("%d services, want %d", n, want)
+			var list corev1.ServiceList
+			err := r.client.List(ctx, &list, client.InNamespace(of.super("brake")))
+			if err == nil && len(list.Items) != want {
+				err = fmt.Errorf("%d services, want %d", len(list.Items), want)
 			}
 			return err
 		}
+	}
+	namespaceStays := func(ctx context.Context) error {
+		ns := &corev1.Namespace{}
+		err := r.client.Get(ctx, client.ObjectKey{Name: of.super("brake-goes")}, ns)
+		if err == nil && ns.DeletionTimestamp != nil {
+			err = errors.New("the namespace is being deleted")
+		}
+		return err
 	}
 	worlds.Eventually(t, limit, "all services", exactly(10))
 	r.stop()
@@ -746,19 +753,50 @@ func TestMassDisappearanceTripsTheBrake(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tenants := r.tenants
-	r.tenants = nil
-	r.run(t, limited)
-	r.tenants = tenants
-	r.waitFor(t, of, metav1.ConditionFalse, "DeletionBrake")
+	of.deleteNamespace(t, "brake-goes")
+	r.forget(t, of)
+	life := t
+	again := func() {
+		tenants := r.tenants
+		r.tenants = nil
+		r.run(life, limited)
+		r.tenants = tenants
+		r.waitFor(t, of, metav1.ConditionFalse, "DeletionBrake")
+	}
+	again()
 	worlds.Eventually(t, limit, "as many deletions as the brake lets pass", exactly(7))
+	r.stop()
+	again() // another leader does not begin to count anew
+	r.awaitHeld(t, of, "super", "namespaces", "brake-goes")
+	r.awaitHeld(t, of, "super", "services", "s9")
 	worlds.Throughout(t, 3*time.Second, "the services that were spared", exactly(7))
-	body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"true"}}}`, names.AnnotationReleaseBrake)
-	worlds.Eventually(t, limit, "deletions to pass when the brake is released", func(ctx context.Context) error {
-		if err := r.client.Patch(ctx, vcOf(of), client.RawPatch(types.MergePatchType, body)); err != nil {
-			return err
-		}
-		return exactly(0)(ctx)
+	worlds.Throughout(t, time.Second, "the namespace", namespaceStays)
+	r.release(t, of)
+	worlds.Eventually(t, limit, "deletions to pass when the brake is released", exactly(0))
+	r.awaitGone(t, of, "brake-goes")
+}
+
+// forget removes all that is remembered of a tenant.
+func (r *running) forget(t *testing.T, of tenant) {
+	t.Helper()
+	body := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, names.AnnotationMark)
+	if _, err := of.CoreV1().Namespaces().Patch(t.Context(), metav1.NamespaceSystem, types.MergePatchType, body, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.client.Status().Patch(t.Context(), vcOf(of), client.RawPatch(types.MergePatchType, []byte(`{"status":{"sync":null}}`))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deleteNamespace deletes a namespace of the tenant and waits until it is gone.
+func (of tenant) deleteNamespace(t *testing.T, name string) {
+	t.Helper()
+	if err := of.CoreV1().Namespaces().Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	worlds.Eventually(t, limit, "the end of namespace "+name, func(ctx context.Context) error {
+		_, err := of.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		return gone(err)
 	})
 }
 
