@@ -310,7 +310,7 @@ func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluste
 	same := have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message &&
 		have.ObservedGeneration == want.ObservedGeneration
 	if same && !worthStoring(vc.Status.Sync, sync) {
-		t.Stored(memory.Sequence)
+		t.Stored(memory.Record)
 		return nil
 	}
 	want.LastTransitionTime = metav1.Now()
@@ -332,7 +332,7 @@ func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluste
 	if err != nil {
 		return fmt.Errorf("reporting condition %s: %w", want.Type, err)
 	}
-	t.Stored(memory.Sequence)
+	t.Stored(memory.Record)
 	return nil
 }
 

@@ -26,7 +26,7 @@ func memoryOf(vc *tenancyv1alpha1.VirtualCluster) tenants.Memory {
 	if sync == nil {
 		return tenants.Memory{}
 	}
-	memory := tenants.Memory{Record: continuity.Record{Sequence: sync.Mark, Revision: sync.Revision}}
+	memory := tenants.Memory{Record: continuity.Record{Sequence: sync.Mark, Next: sync.NextMark, Revision: sync.Revision}}
 	if sync.RevisionTime != nil {
 		memory.At = sync.RevisionTime.Time
 	}
@@ -42,7 +42,7 @@ func memoryOf(vc *tenancyv1alpha1.VirtualCluster) tenants.Memory {
 
 // syncStatus returns the status that memoryOf reads.
 func syncStatus(memory tenants.Memory, held []engine.Held, count int) *tenancyv1alpha1.SyncStatus {
-	status := &tenancyv1alpha1.SyncStatus{Mark: memory.Sequence, Revision: memory.Revision, HeldCount: int64(count)}
+	status := &tenancyv1alpha1.SyncStatus{Mark: memory.Sequence, NextMark: memory.Next, Revision: memory.Revision, HeldCount: int64(count)}
 	if !memory.At.IsZero() {
 		at := metav1.NewTime(memory.At.Truncate(time.Second))
 		status.RevisionTime = &at
@@ -66,7 +66,7 @@ func worthStoring(stored, now *tenancyv1alpha1.SyncStatus) bool {
 	if stored == nil {
 		return !equality.Semantic.DeepEqual(*now, tenancyv1alpha1.SyncStatus{})
 	}
-	if stored.Mark != now.Mark || stored.Halted != now.Halted || stored.HaltedBecause != now.HaltedBecause ||
+	if stored.Mark != now.Mark || stored.NextMark != now.NextMark || stored.Halted != now.Halted || stored.HaltedBecause != now.HaltedBecause ||
 		stored.HeldCount != now.HeldCount || !slices.Equal(stored.Held, now.Held) {
 		return true
 	}

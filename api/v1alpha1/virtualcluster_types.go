@@ -336,6 +336,9 @@ type SyncStatus struct {
 	// control plane that was restored has an older one.
 	// +optional
 	Mark int64 `json:"mark,omitempty"`
+	// NextMark is the number of the mark that vc-syncer is about to leave.
+	// +optional
+	NextMark int64 `json:"nextMark,omitempty"`
 	// Halted says that vc-syncer waits for a person, and why. `kubectl vc release` ends it.
 	// +optional
 	Halted SyncHalt `json:"halted,omitempty"`

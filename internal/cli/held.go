@@ -65,11 +65,11 @@ func (c *cli) printHeld(vc *tenancyv1alpha1.VirtualCluster) error {
 // heldTable has a row for each deletion.
 func heldTable(held []tenancyv1alpha1.HeldDeletion) *metav1.Table {
 	t := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
-		{Name: "Cluster", Type: "string"},
-		{Name: "Resource", Type: "string"},
-		{Name: "Namespace", Type: "string"},
-		{Name: "Name", Type: "string", Format: "name"},
-		{Name: "Cause", Type: "string"},
+		{Name: "Cluster", Type: text},
+		{Name: "Resource", Type: text},
+		{Name: "Namespace", Type: text},
+		{Name: "Name", Type: text, Format: "name"},
+		{Name: "Cause", Type: text},
 	}}
 	for _, h := range held {
 		t.Rows = append(t.Rows, metav1.TableRow{Cells: []any{h.Side, h.Resource, orNone(h.Namespace), h.Name, h.Cause}})

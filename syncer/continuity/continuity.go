@@ -59,8 +59,9 @@ func ParseMark(text string, virtualCluster types.UID) *Mark {
 
 // Record is what is remembered of a tenant outside of it. The zero value means that nothing is remembered.
 type Record struct {
-	// Sequence is that of the last mark, 0 when there was none.
-	Sequence int64
+	// Sequence is that of the last mark, 0 when there was none. Next is that of the mark that may have been left since, 0 when
+	// none may have been.
+	Sequence, Next int64
 	// Revision is the highest resource version of the tenant that was seen, 0 when none was; At is when.
 	Revision int64
 	At       time.Time
@@ -125,7 +126,7 @@ func Judge(r Record, s Sight) (Verdict, string) {
 	return Continuous, ""
 }
 
-// judgeSuper judges the super cluster by the mark. The mark is written before it is remembered, so it may be one ahead.
+// judgeSuper judges the super cluster by the mark.
 func judgeSuper(r Record, s Sight) (Verdict, string) {
 	switch {
 	case s.Mark == nil:
@@ -135,7 +136,7 @@ func judgeSuper(r Record, s Sight) (Verdict, string) {
 			s.Mark.Super.Identity, s.Super.Identity)
 	case s.Mark.Super.Revision > s.Super.Revision:
 		return SuperChanged, fmt.Sprintf("the super cluster was restored from a backup: its resource version is %d, and was %d before", s.Super.Revision, s.Mark.Super.Revision)
-	case s.Mark.Sequence > r.Sequence+1:
+	case s.Mark.Sequence > max(r.Sequence, r.Next):
 		return SuperChanged, fmt.Sprintf("the super cluster was restored from a backup: it remembers mark %d of vc-syncer, the tenant has mark %d", r.Sequence, s.Mark.Sequence)
 	default:
 		return Continuous, ""

@@ -15,6 +15,8 @@ const vc, super = types.UID("vc-uid"), types.UID("super-uid")
 func TestJudge(t *testing.T) {
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	record := continuity.Record{Sequence: 7, Revision: 5000, At: at}
+	announced := record
+	announced.Next = 8
 	sight := func(edit func(*continuity.Sight)) continuity.Sight {
 		s := continuity.Sight{
 			Revision: 5100, At: at.Add(time.Minute), Super: continuity.Super{Identity: super, Revision: 900},
@@ -44,11 +46,15 @@ func TestJudge(t *testing.T) {
 			want: continuity.Continuous},
 		"NeverMarked":              {record: continuity.Record{Revision: 5000, At: at}, sight: sight(func(s *continuity.Sight) { s.Mark = nil }), want: continuity.Continuous},
 		"MarkTakenAway":            {record: record, sight: sight(func(s *continuity.Sight) { s.Mark = nil }), want: continuity.Unknown, says: []string{"mark 7"}},
-		"MarkWrittenNotRemembered": {record: record, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 8 }), want: continuity.Continuous},
-		"FirstMarkNotRemembered": {record: continuity.Record{Revision: 5000, At: at}, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 1 }),
+		"MarkAnnounced":            {record: announced, sight: sight(nil), want: continuity.Continuous},
+		"MarkWrittenNotRemembered": {record: announced, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 8 }), want: continuity.Continuous},
+		"FirstMarkNotRemembered": {record: continuity.Record{Next: 1, Revision: 5000, At: at}, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 1 }),
 			want: continuity.Continuous},
-		"MarkIsAhead": {record: record, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 9 }), want: continuity.SuperChanged, says: []string{"mark 7", "mark 9"}},
-		"MemoryLost":  {sight: sight(nil), want: continuity.SuperChanged, says: []string{"mark 0", "mark 7"}},
+		"CrashAtFirstContact": {record: continuity.Record{Next: 1}, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 1 }), want: continuity.Unknown},
+		"MarkIsAhead":         {record: record, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 8 }), want: continuity.SuperChanged, says: []string{"mark 7", "mark 8"}},
+		"MarkIsTwoAhead":      {record: announced, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 9 }), want: continuity.SuperChanged},
+		"OlderMarkAnnounced":  {record: announced, sight: sight(func(s *continuity.Sight) { s.Mark.Sequence = 6 }), want: continuity.Rewound},
+		"MemoryLost":          {sight: sight(nil), want: continuity.SuperChanged, says: []string{"mark 0", "mark 7"}},
 		"SuperRevisionWentBack": {record: record, sight: sight(func(s *continuity.Sight) { s.Super.Revision = 799 }), want: continuity.SuperChanged,
 			says: []string{"799", "800"}},
 		"OtherSuper": {record: record, sight: sight(func(s *continuity.Sight) { s.Super.Identity = "other" }), want: continuity.SuperChanged,

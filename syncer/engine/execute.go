@@ -40,11 +40,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	e.metrics.ops.WithLabelValues(w.Name, op.Side.String(), string(op.Verb), result).Inc()
 	if err == nil {
-		if op.Verb == resource.Create {
-			t.Touched(w.Precious)
-		}
-		e.sent.accepted(w.Name, key, op, e.now())
-		log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
+		e.done(ctx, t, w, key, op)
 		return nil
 	}
 	if w.Optional && cluster.NotServed(err) {
@@ -80,6 +76,15 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 	}
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
+}
+
+// done notes that an operation was carried out.
+func (e *Engine) done(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) {
+	if op.Verb == resource.Create {
+		t.Touched(w.Precious)
+	}
+	e.sent.accepted(w.Name, key, op, e.now())
+	log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
 }
 
 // attempt makes the call and absorbs answers that mean the goal is reached.

@@ -42,9 +42,9 @@ type history struct {
 	braked bool
 	halt   State
 	why    string
-	// stored is the sequence of the last mark that was remembered outside. The next mark waits for it, so that the tenant is
-	// never more than one ahead.
-	stored int64
+	// stored is what is remembered outside. A mark is announced there before it is left, so that a crash at any moment is not
+	// taken for a restore.
+	stored continuity.Record
 	// accepting says that a person accepts the control plane as it is.
 	accepting bool
 
@@ -54,7 +54,7 @@ type history struct {
 }
 
 func newHistory(m Memory) history {
-	return history{record: m.Record, halt: m.Halt, why: m.Why, stored: m.Sequence, verdict: continuity.Unknown, braked: m.Braked, judged: m.Braked}
+	return history{record: m.Record, halt: m.Halt, why: m.Why, stored: m.Record, verdict: continuity.Unknown, braked: m.Braked, judged: m.Braked}
 }
 
 // haltError says that a tenant waits for a person.
@@ -73,14 +73,26 @@ func (t *Tenant) Memory() Memory {
 	return Memory{Record: t.history.record, Halt: t.history.halt, Why: t.history.why}
 }
 
-// Stored tells the tenant that the mark of the given sequence is remembered.
-func (t *Tenant) Stored(sequence int64) {
+// Stored tells the tenant what is remembered.
+func (t *Tenant) Stored(record continuity.Record) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if sequence > t.history.stored {
-		t.history.stored = sequence
-		t.arm()
+	announced := record.Next > t.history.stored.Next
+	t.history.stored = record
+	t.arm()
+	accepting := t.history.accepting
+	t.mu.Unlock()
+	if announced && accepting {
+		t.askProbe()
 	}
+}
+
+// announced says whether the mark of the given sequence may be left. If not, it asks for that. The caller holds t.mu.
+func (h *history) announced(sequence int64) bool {
+	if h.stored.Next == sequence {
+		return true
+	}
+	h.record.Next = sequence
+	return false
 }
 
 // Braked says whether deletions waited for a person when the tenant was remembered, and nobody has released them since.
@@ -129,7 +141,7 @@ func (t *Tenant) touch(soon bool) {
 // arm wakes run when a mark is due. The caller holds t.mu.
 func (t *Tenant) arm() {
 	h := &t.history
-	if h.due.IsZero() || h.stored < h.record.Sequence {
+	if h.due.IsZero() {
 		return
 	}
 	if h.timer != nil {
@@ -200,7 +212,7 @@ func (t *Tenant) conclude(before continuity.Record, s continuity.Sight, verdict 
 	}
 	adopted := s.Mark != nil && s.Mark.Sequence > h.record.Sequence
 	if adopted {
-		h.record.Sequence = s.Mark.Sequence
+		h.record.Sequence, h.record.Next = s.Mark.Sequence, 0
 	}
 	if h.record.Sequence == 0 {
 		t.touch(true)
@@ -211,16 +223,20 @@ func (t *Tenant) conclude(before continuity.Record, s continuity.Sight, verdict 
 // accept takes the control plane as it is for what is remembered, if a person said so. It says whether it did.
 func (t *Tenant) accept(ctx context.Context, s continuity.Sight) (bool, error) {
 	t.mu.Lock()
-	accepting := t.history.accepting
-	sequence := t.history.record.Sequence
+	accepting, next := t.history.accepting, t.history.record.Sequence+1
+	if s.Mark != nil {
+		next = max(next, s.Mark.Sequence+1)
+	}
+	announced := accepting && t.history.announced(next)
 	t.mu.Unlock()
 	if !accepting {
 		return false, nil
 	}
-	if s.Mark != nil {
-		sequence = max(sequence, s.Mark.Sequence)
+	if !announced {
+		t.listener.Remember(t)
+		return false, nil
 	}
-	record := continuity.Record{Sequence: sequence + 1, Revision: s.Revision, At: s.At}
+	record := continuity.Record{Sequence: next, Revision: s.Revision, At: s.At}
 	if err := t.writeMark(ctx, record.Sequence); err != nil {
 		return false, err
 	}
@@ -234,21 +250,26 @@ func (t *Tenant) accept(ctx context.Context, s continuity.Sight) (bool, error) {
 	return true, nil
 }
 
-// mark writes the next mark, if one is due and the last one is remembered.
+// mark writes the next mark, if one is due, or announces it.
 func (t *Tenant) mark(ctx context.Context) error {
 	t.mu.Lock()
 	h := &t.history
-	due := !h.due.IsZero() && h.halt == "" && h.verdict == continuity.Continuous && h.stored >= h.record.Sequence
+	due := !h.due.IsZero() && h.halt == "" && h.verdict == continuity.Continuous
 	next := h.record.Sequence + 1
+	announced := due && h.announced(next)
 	t.mu.Unlock()
 	if !due {
+		return nil
+	}
+	if !announced {
+		t.listener.Remember(t)
 		return nil
 	}
 	if err := t.writeMark(ctx, next); err != nil {
 		return err
 	}
 	t.mu.Lock()
-	h.record.Sequence = max(h.record.Sequence, next)
+	h.record.Sequence, h.record.Next = next, 0
 	h.due, h.marked = time.Time{}, time.Now()
 	t.mu.Unlock()
 	t.listener.Remember(t)

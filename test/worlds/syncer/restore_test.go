@@ -66,7 +66,7 @@ func (r *running) precious(t *testing.T, of tenant, namespaces ...string) {
 			return r.client.Get(ctx, client.ObjectKey{Namespace: of.super(name), Name: "data"}, &corev1.PersistentVolumeClaim{})
 		})
 	}
-	worlds.Eventually(t, limit, "a mark that is remembered", func(ctx context.Context) error {
+	worlds.Eventually(t, limit, "a mark that is remembered", func(context.Context) error {
 		if now := r.sync(t, of).Mark; now <= before {
 			return fmt.Errorf("the last mark is %d, as before", now)
 		}
