@@ -77,12 +77,15 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		}
 		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 	}
+	if outage(err) {
+		e.suspectSuper()
+	}
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
 }
 
 // attempt makes the call and absorbs answers that mean the goal is reached.
 func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
-	client := e.super
+	client := e.superFor(t)
 	if op.Side == resource.Tenant {
 		client = t.Client
 	}
@@ -116,7 +119,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 
 // adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
 // made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
-func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, key resource.Key, op resource.Op, refused error) error {
+func (e *Engine) adopt(ctx context.Context, client caller, w *worker, key resource.Key, op resource.Op, refused error) error {
 	existing, ok := emptyLike(op.Object)
 	if !ok {
 		return refused
@@ -142,7 +145,7 @@ func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worke
 	out := w.New()
 	if op.Side == resource.Tenant { // the super object is absent
 		namespace, name := superName(w.Kind, t.Facts.ID, resource.Ref{Kind: w.Name, Namespace: key.Namespace, Name: key.Name})
-		return absent(e.super.Get(ctx, namespace, name, out))
+		return absent(e.superFor(t).Get(ctx, namespace, name, out))
 	}
 	if err := t.Verify(ctx, identityAge); err != nil {
 		t.Suspect()

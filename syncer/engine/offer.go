@@ -255,6 +255,7 @@ func (e *Engine) settled(t *tenants.Tenant) error {
 
 // Filled implements tenants.Listener.
 func (e *Engine) Filled(t *tenants.Tenant, kind string) {
+	defer e.survive(kind)
 	if w := e.kinds()[kind]; w != nil {
 		e.enqueueKind(t, w)
 		e.options.Offered(kind)
@@ -271,14 +272,13 @@ func (e *Engine) defined(t *tenants.Tenant, w *worker) {
 
 // enqueueKind queues every key of one kind of a tenant.
 func (e *Engine) enqueueKind(t *tenants.Tenant, w *worker) {
-	e.eachKeyOf(t, w, func(key resource.Key) { e.enqueue(w, key) })
+	e.eachKeyOf(t, w, func(key resource.Key) { e.enqueueBacklog(w, key) })
 }
 
-// serve synchronises one kind until the context ends.
+// serve keeps the cache of one kind of the super cluster current until the context ends.
 func (e *Engine) serve(ctx context.Context, w *worker) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	defer w.queue.ShutDown()
 	running.Go(func() { w.cache.Run(ctx) })
 	for _, filled := range []<-chan struct{}{w.cache.Filled(), e.superFilled} {
 		select {
@@ -286,9 +286,6 @@ func (e *Engine) serve(ctx context.Context, w *worker) {
 			return
 		case <-filled:
 		}
-	}
-	for range w.count {
-		running.Go(func() { e.work(ctx, w) })
 	}
 	if w.offered() {
 		for _, t := range e.registry.All() {

@@ -27,7 +27,7 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 	began, checked, found := time.Now(), 0, 0
 	v := e.view(t)
 	e.eachKey(t, func(w *worker, key resource.Key) {
-		if ctx.Err() != nil || !e.ready(t, w) {
+		if ctx.Err() != nil || !e.ready(t, w) || e.tried(w, key) {
 			return
 		}
 		checked++
@@ -38,7 +38,7 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		if ops = slices.DeleteFunc(ops, pointless); err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()
-			e.enqueue(w, key)
+			e.enqueueBacklog(w, key)
 		}
 	})
 	log.FromContext(ctx).V(1).Info("Patrolled", "tenant", t.Facts.ID, "checked", checked, "found", found, "took", time.Since(began).String())

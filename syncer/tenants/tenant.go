@@ -62,11 +62,14 @@ type Spec struct {
 
 // Listener is told what happens in a tenant. Its methods must not block.
 type Listener interface {
+	// Connected is called before anything else is reported of a tenant. What it returns works for the tenant until its context
+	// ends, and returns when nothing is written on behalf of the tenant any more.
+	Connected(t *Tenant) (serve func(context.Context))
 	// Changed reports an object that appeared (old is nil) or was updated.
 	Changed(t *Tenant, kind string, old, now resource.Object)
 	// Gone reports an object that disappeared; see cluster.Handler.
 	Gone(t *Tenant, kind string, last resource.Object, seen bool)
-	// Filled reports that the cache of a kind that was added later is current.
+	// Filled reports that the cache of a kind is current that was added later, or that the tenant is in sync without.
 	Filled(t *Tenant, kind string)
 	// Moved reports a new state, with a sentence for people.
 	Moved(t *Tenant, state State, message string)
@@ -80,7 +83,7 @@ type Tenant struct {
 	watches  atomic.Pointer[map[string]*watch] // by kind; replaced as a whole, never changed
 	state    atomic.Value                      // State
 	stop     context.CancelFunc
-	done     chan struct{}
+	released chan struct{} // closed when nothing runs for the tenant any more
 	probes   chan struct{}
 	changed  chan struct{} // says that the watches are not those that run
 	known    atomic.Bool   // says that the control plane is not newer than the types that we know
@@ -262,9 +265,9 @@ func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener
 	}
 	t := &Tenant{
 		Spec: spec, Client: client, listener: l,
-		done:    make(chan struct{}),
-		probes:  make(chan struct{}, 1),
-		changed: make(chan struct{}, 1),
+		released: make(chan struct{}),
+		probes:   make(chan struct{}, 1),
+		changed:  make(chan struct{}, 1),
 	}
 	t.state.Store(Connecting)
 	watches := map[string]*watch{}
@@ -332,7 +335,6 @@ func references(facts resource.Facts, k resource.Kind) cache.IndexFunc {
 
 // run serves the tenant until the context ends.
 func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
-	defer close(t.done)
 	defer t.Client.Close()
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -403,15 +405,15 @@ func (t *Tenant) align(ctx context.Context, running *sync.WaitGroup, stops map[*
 		watching, stop := context.WithCancel(ctx)
 		stops[w] = stop
 		running.Go(func() { w.cache.Run(watching) })
-		if w.late {
-			running.Go(func() {
-				select {
-				case <-watching.Done():
-				case <-w.cache.Filled():
+		running.Go(func() {
+			select {
+			case <-watching.Done():
+			case <-w.cache.Filled():
+				if w.late || w.unserved.Load() {
 					t.listener.Filled(t, w.kind)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
