@@ -24,8 +24,7 @@ func (e *Engine) suspectSuper() {
 	}
 }
 
-// watchSuper retries what failed as soon as the super cluster answers again after an outage. What failed for another reason
-// keeps its backoff.
+// watchSuper retries what failed, or was refused, as soon as the super cluster answers again after an outage.
 func (e *Engine) watchSuper(ctx context.Context) {
 	for {
 		select {
@@ -59,11 +58,8 @@ func outage(err error) bool {
 		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err)
 }
 
-// superAnswers returns why the super cluster cannot work, nil if it can.
+// superAnswers returns why the super cluster cannot work, nil if it can. An API server that has just started forbids
+// everything, because it does not know anybody's rights yet.
 func (e *Engine) superAnswers(ctx context.Context) error {
-	err := e.super.Get(ctx, "", metav1.NamespaceSystem, &corev1.Namespace{})
-	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
+	return e.super.Get(ctx, "", metav1.NamespaceSystem, &corev1.Namespace{})
 }

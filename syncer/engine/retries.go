@@ -88,14 +88,14 @@ func (r *retries) tried(i item) bool {
 	return r.open[i].tried
 }
 
-// fresh returns the items that failed, and counts their failures anew.
+// fresh returns the items that failed or were refused, and counts their failures anew.
 func (r *retries) fresh() []item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []item
 	for i, o := range r.open {
-		if o.failures > 0 {
-			o.failures = 1
+		if o.failures > 0 || o.tried {
+			o.failures = 0
 			r.open[i] = o
 			out = append(out, i)
 		}

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,9 +77,10 @@ func TestFailuresAreRetried(t *testing.T) {
 	if delay, failures := r.failed(i); delay != lastRetry || failures != 21 {
 		t.Errorf("failure %d is retried after %s, want %s", failures, delay, lastRetry)
 	}
-	r.lasting(itemOf("pods", "waits"), errors.New("waits"), time.Now())
-	if again := r.fresh(); len(again) != 1 || again[0] != i {
-		t.Errorf("got %v, want what failed", again)
+	r.lasting(itemOf("pods", "refused"), &opError{resource.Rejected("Refused", "rights that are not known yet")}, time.Now())
+	r.lasting(itemOf("pods", "waits"), resource.Waiting(time.Second, "a claim"), time.Now())
+	if again := r.fresh(); len(again) != 2 || slices.Contains(again, itemOf("pods", "waits")) {
+		t.Errorf("got %v, want what failed and what was refused", again)
 	}
 	if delay, _ := r.failed(i); delay > time.Second {
 		t.Errorf("after an outage it is retried after %s", delay)

@@ -65,11 +65,9 @@ func (r *Registry) Ensure(spec Spec) error {
 		if before != nil {
 			<-before.released // what it still writes must not come after what this one writes
 		}
-		var running sync.WaitGroup
-		running.Go(func() { t.run(ctx, r.options.Probe, r.options.Listener) })
-		running.Go(func() { serve(ctx) })
-		running.Wait()
+		serve(ctx)
 	}()
+	go t.run(ctx, r.options.Probe, r.options.Listener) // ends with the context, too
 	return nil
 }
 

@@ -83,7 +83,7 @@ type Tenant struct {
 	watches  atomic.Pointer[map[string]*watch] // by kind; replaced as a whole, never changed
 	state    atomic.Value                      // State
 	stop     context.CancelFunc
-	released chan struct{} // closed when nothing runs for the tenant any more
+	released chan struct{} // closed when nothing is written on behalf of the tenant any more
 	probes   chan struct{}
 	changed  chan struct{} // says that the watches are not those that run
 	known    atomic.Bool   // says that the control plane is not newer than the types that we know
