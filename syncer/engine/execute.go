@@ -77,9 +77,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		}
 		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 	}
-	if outage(err) {
-		e.suspectSuper()
-	}
+	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
 }
 

@@ -16,8 +16,11 @@ import (
 // does.
 const askAgain = time.Second
 
-// suspectSuper asks whether the super cluster answers, because a call failed.
-func (e *Engine) suspectSuper() {
+// suspectSuper asks whether the super cluster answers, if that may be why a call failed.
+func (e *Engine) suspectSuper(err error) {
+	if !outage(err) {
+		return
+	}
 	select {
 	case e.suspected <- struct{}{}:
 	default: // it is asked already

@@ -87,8 +87,9 @@ func (e *Engine) brokenBefore(objects ...resource.Object) error {
 		if o == nil {
 			continue
 		}
-		if err, ok := e.broken.Get(version{o.GetUID(), o.GetResourceVersion()}); ok {
-			return err.(error) //nolint:forcetypeassert // broke puts nothing else there
+		broken, _ := e.broken.Get(version{o.GetUID(), o.GetResourceVersion()})
+		if err, ok := broken.(error); ok {
+			return err
 		}
 	}
 	return nil

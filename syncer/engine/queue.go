@@ -140,11 +140,11 @@ func (o *order) Pop() item {
 	if o.taken >= backlogTurn-1 {
 		first, second = backlog, live
 	}
-	i, p := item{}, first
+	p := first
 	i, ok := o.next(first)
 	if !ok {
-		i, _ = o.next(second)
 		p = second
+		i, _ = o.next(second)
 	}
 	o.taken++
 	if p == backlog {

@@ -44,16 +44,16 @@ func TestWhatLasts(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first, last time.Duration
-		for_        time.Duration
+		during      time.Duration
 		most        int
 	}{
-		"Waits":    {first: 2 * time.Second, last: lastWait, for_: time.Hour, most: 70},
-		"Rejected": {first: firstRejected, last: lastRejected, for_: 24 * time.Hour, most: 155},
-		"Rare":     {first: 5 * time.Minute, last: lastWait, for_: time.Hour, most: 12},
+		"Waits":    {first: 2 * time.Second, last: lastWait, during: time.Hour, most: 70},
+		"Rejected": {first: firstRejected, last: lastRejected, during: 24 * time.Hour, most: 155},
+		"Rare":     {first: 5 * time.Minute, last: lastWait, during: time.Hour, most: 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			looked := 0
-			for lasted := time.Duration(0); lasted < tc.for_; looked++ {
+			for lasted := time.Duration(0); lasted < tc.during; looked++ {
 				after := backoff(lasted, tc.first, tc.last)
 				if lasted == 0 && after != tc.first {
 					t.Errorf("it is looked at again after %s, want %s", after, tc.first)
@@ -61,7 +61,7 @@ func TestBackoff(t *testing.T) {
 				lasted += after
 			}
 			if looked > tc.most {
-				t.Errorf("it is looked at %d times in %s, want at most %d", looked, tc.for_, tc.most)
+				t.Errorf("it is looked at %d times in %s, want at most %d", looked, tc.during, tc.most)
 			}
 		})
 	}

@@ -30,7 +30,7 @@ func (w *working) Connected(t *Tenant) func(context.Context) {
 		w.most = max(w.most, w.active)
 		w.mu.Unlock()
 		<-ctx.Done()
-		time.Sleep(w.takes) // of the fake clock
+		<-time.After(w.takes) // of the fake clock
 		w.mu.Lock()
 		w.active--
 		w.mu.Unlock()
@@ -90,7 +90,7 @@ func TestConnectionsFollowEachOther(t *testing.T) {
 		if now := r.Get("a"); now == nil || now.Hash != "2" {
 			t.Fatalf("connected is %v", now)
 		}
-		time.Sleep(2 * w.takes)
+		<-time.After(2 * w.takes)
 		synctest.Wait()
 		r.Close()
 		if len(w.begun) != 2 || w.most != 1 || w.now() != 0 {

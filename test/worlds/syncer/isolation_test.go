@@ -8,9 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	psa "k8s.io/pod-security-admission/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -166,42 +164,67 @@ func TestSuperClusterThatWasAway(t *testing.T) {
 	t.Logf("%d pods that were made while the super cluster was away were there %s after it was back", pods, time.Since(back).Round(time.Millisecond))
 }
 
-// A kind that an API server begins to serve later, as after an upgrade, is synchronised at once.
+// A tenant is in sync without a kind that its API server does not serve. When it serves it later, as after an upgrade, what
+// was looked at in vain meanwhile is looked at again.
 func TestKindThatATenantBeginsToServe(t *testing.T) {
-	o := options(1)
-	o.TenantControllers = worlds.DefaultControllers()
-	o.Variants = []worlds.Variant{{APIServerArgs: []string{"--runtime-config=policy/v1=false"}}}
-	r := startIn(t, startWorlds(t, o), func(o *syncer.Options) { o.Patrol = time.Hour })
-	of := r.tenants[0]
-	r.namespace(t, of, "late")
-	of.world.SetArgs()
-	if err := of.world.Restart(t.Context()); err != nil {
+	own := worlds.Start(t, worlds.Options{Tenants: 1, Variants: []worlds.Variant{{APIServerArgs: []string{"--runtime-config=policy/v1=false"}}}})
+	world := own.Tenants[0]
+	system, err := world.Client.CoreV1().Namespaces().Get(t.Context(), metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	const budgets = 100
-	worlds.Eventually(t, limit, "the tenant to serve budgets", func(ctx context.Context) error {
-		_, err := of.PolicyV1().PodDisruptionBudgets("late").List(ctx, metav1.ListOptions{})
-		return err
+	heard := &hearing{moved: make(chan tenants.State, 100), filled: make(chan string, 100)}
+	registry := tenants.New(t.Context(), tenants.Options{
+		Kinds: resources.All(resources.Options{}), Timeout: 2 * time.Second, Probe: time.Second, Listener: heard,
 	})
-	for i := range budgets {
-		_, err := of.PolicyV1().PodDisruptionBudgets("late").Create(t.Context(), &policyv1.PodDisruptionBudget{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("b%d", i)},
-			Spec: policyv1.PodDisruptionBudgetSpec{
-				MinAvailable: new(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}},
-			},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
+	defer registry.Close()
+	spec := tenants.Spec{Facts: resource.Facts{ID: "late"}, Config: world.Config, Identity: system.UID}
+	if err := registry.Ensure(spec); err != nil {
+		t.Fatal(err)
+	}
+	await(t, heard.moved, tenants.Synced)
+	world.SetArgs()
+	if err := world.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, heard.filled, "poddisruptionbudgets")
+}
+
+// hearing is a listener that passes on what it is told of the connection.
+type hearing struct {
+	moved  chan tenants.State
+	filled chan string
+}
+
+// Connected implements tenants.Listener.
+func (h *hearing) Connected(*tenants.Tenant) func(context.Context) {
+	return func(ctx context.Context) { <-ctx.Done() }
+}
+
+// Changed implements tenants.Listener.
+func (h *hearing) Changed(*tenants.Tenant, string, resource.Object, resource.Object) {}
+
+// Gone implements tenants.Listener.
+func (h *hearing) Gone(*tenants.Tenant, string, resource.Object, bool) {}
+
+// Filled implements tenants.Listener.
+func (h *hearing) Filled(_ *tenants.Tenant, kind string) { h.filled <- kind }
+
+// Moved implements tenants.Listener.
+func (h *hearing) Moved(_ *tenants.Tenant, state tenants.State, _ string) { h.moved <- state }
+
+// await waits until a value is sent.
+func await[T comparable](t *testing.T, sent <-chan T, want T) {
+	t.Helper()
+	deadline := time.After(2 * limit) // a watch that failed is tried again after up to 30 s
+	for {
+		select {
+		case got := <-sent:
+			if got == want {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("waited %s for %v", 2*limit, want)
 		}
 	}
-	worlds.Eventually(t, 2*limit, "the budgets", func(ctx context.Context) error { // its watch is tried again after up to 30 s
-		var list policyv1.PodDisruptionBudgetList
-		if err := r.client.List(ctx, &list, client.InNamespace(of.super("late"))); err != nil {
-			return err
-		}
-		if len(list.Items) != budgets {
-			return fmt.Errorf("there are %d", len(list.Items))
-		}
-		return nil
-	})
 }
