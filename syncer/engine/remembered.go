@@ -12,8 +12,18 @@ import (
 // forgotten.
 const maxRemembered = 10000
 
+// ofTenant is a key of which can be told whose it is.
+type ofTenant interface {
+	comparable
+	tenant() names.TenantID
+}
+
+func (w witness) tenant() names.TenantID { return w.key.Tenant }
+
+func (p place) tenant() names.TenantID { return p.key.Tenant }
+
 // remembered holds the last value of each key of each tenant. Forgetting costs work that is done again, and nothing else.
-type remembered[K comparable, V any] struct {
+type remembered[K ofTenant, V any] struct {
 	mu       sync.Mutex
 	byTenant map[names.TenantID]*lru.Cache // guarded by mu
 }
@@ -33,13 +43,13 @@ func (m *remembered[K, V]) of(tenant names.TenantID) *lru.Cache {
 }
 
 // get returns the last value of a key, the zero value if there is none.
-func (m *remembered[K, V]) get(tenant names.TenantID, key K) V {
-	value, _ := m.of(tenant).Get(key)
+func (m *remembered[K, V]) get(key K) V {
+	value, _ := m.of(key.tenant()).Get(key)
 	v, _ := value.(V)
 	return v
 }
 
-func (m *remembered[K, V]) put(tenant names.TenantID, key K, value V) { m.of(tenant).Add(key, value) }
+func (m *remembered[K, V]) put(key K, value V) { m.of(key.tenant()).Add(key, value) }
 
 // drop forgets a tenant.
 func (m *remembered[K, V]) drop(tenant names.TenantID) {

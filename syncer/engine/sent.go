@@ -48,13 +48,13 @@ func (s *sent) changesNothing(kind string, key resource.Key, op resource.Op, now
 	if !ok {
 		return false
 	}
-	last := s.get(key.Tenant, where)
+	last := s.get(where)
 	return last.uid == p.uid && last.version == p.version && last.body == p.body && now.Sub(last.at) < sendAgain
 }
 
 // accepted notes that an API server accepted a patch.
 func (s *sent) accepted(kind string, key resource.Key, op resource.Op, now time.Time) {
 	if where, p, ok := patchOf(kind, key, op, now); ok {
-		s.put(key.Tenant, where, p)
+		s.put(where, p)
 	}
 }

@@ -10,14 +10,14 @@ import (
 )
 
 // told remembers what each object was last told, so that saying it again costs nothing.
-type told struct{ remembered[item, string] }
+type told struct{ remembered[witness, string] }
 
 // again reports whether the object was told just that before. Each object is handled by one worker at a time.
-func (t *told) again(i item, what string) bool {
-	if t.get(i.key.Tenant, i) == what {
+func (t *told) again(w witness, what string) bool {
+	if t.get(w) == what {
 		return true
 	}
-	t.put(i.key.Tenant, i, what)
+	t.put(w, what)
 	return false
 }
 
@@ -28,7 +28,7 @@ func (e *Engine) tell(ctx context.Context, w *worker, key resource.Key, r *resou
 		return
 	}
 	o := t.Get(resource.Ref{Kind: w.Name, Namespace: key.Namespace, Name: key.Name})
-	if o == nil || e.told.again(item{w.Name, key}, string(o.GetUID())+r.Error()) {
+	if o == nil || e.told.again(witness{w.Name, key}, string(o.GetUID())+r.Error()) {
 		return
 	}
 	op := resource.Tell(e.view(t), o, w.GVK, corev1.EventTypeWarning, r.Reason, r.Message)

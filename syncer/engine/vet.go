@@ -19,7 +19,7 @@ import (
 const maxNamed = 5
 
 // vetted remembers which unknown fields objects have, so that each version of an object is read once.
-type vetted struct{ remembered[item, verdict] }
+type vetted struct{ remembered[witness, verdict] }
 
 type verdict struct {
 	uid     types.UID
@@ -28,13 +28,13 @@ type verdict struct {
 }
 
 // known returns the unknown fields of this version of the object, false if they have not been looked for.
-func (v *vetted) known(i item, o resource.Object) ([]string, bool) {
-	last := v.get(i.key.Tenant, i)
+func (v *vetted) known(w witness, o resource.Object) ([]string, bool) {
+	last := v.get(w)
 	return last.unknown, last.uid == o.GetUID() && last.version == specVersion(o)
 }
 
-func (v *vetted) note(i item, o resource.Object, unknown []string) {
-	v.put(i.key.Tenant, i, verdict{uid: o.GetUID(), version: specVersion(o), unknown: unknown})
+func (v *vetted) note(w witness, o resource.Object, unknown []string) {
+	v.put(w, verdict{uid: o.GetUID(), version: specVersion(o), unknown: unknown})
 }
 
 // specVersion changes when the spec of an object does.
@@ -57,7 +57,7 @@ func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *worker, key reso
 	if _, custom := tenant.(runtime.Unstructured); custom {
 		return ops, nil // it has no type that could lack a field
 	}
-	who := item{w.Name, key}
+	who := witness{w.Name, key}
 	unknown, known := e.vetted.known(who, tenant)
 	if !known {
 		var err error

@@ -12,7 +12,7 @@ import (
 
 // An object is read again only when its spec may have changed.
 func TestVetted(t *testing.T) {
-	who := item{"pods", resource.Key{Tenant: "a", Namespace: "ns", Name: "web"}}
+	who := witness{"pods", resource.Key{Tenant: "a", Namespace: "ns", Name: "web"}}
 	object := func(version string, generation int64) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid", ResourceVersion: version, Generation: generation}}
 	}
