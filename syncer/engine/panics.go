@@ -143,6 +143,18 @@ func (e *Engine) guarded(k resource.Kind) resource.Kind {
 		}
 		return ops, err
 	}
+	k.Refused = func(v resource.View, tenant, super resource.Object, message string) (ops []resource.Op) {
+		if err := safely(func() error { ops = in.Refused(v, tenant, super, message); return nil }); err != nil {
+			e.survived(in.Name, err)
+		}
+		return ops
+	}
+	k.SuperName = func(name string) (out string) {
+		if err := safely(func() error { out = in.SuperName(name); return nil }); err != nil {
+			e.survived(in.Name, err)
+		}
+		return out
+	}
 	if in.Served != nil {
 		k.Served = func(v resource.View) (err error) {
 			if broke := safely(func() error { err = in.Served(v); return nil }); broke != nil {
