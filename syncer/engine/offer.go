@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -277,9 +276,7 @@ func (e *Engine) enqueueKind(t *tenants.Tenant, w *worker) {
 
 // serve keeps the cache of one kind of the super cluster current until the context ends.
 func (e *Engine) serve(ctx context.Context, w *worker) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	running.Go(func() { w.cache.Run(ctx) })
+	go w.cache.Run(ctx) // ends with the context, which a watch that has failed notices after up to 30 s; it only reads
 	for _, filled := range []<-chan struct{}{w.cache.Filled(), e.superFilled} {
 		select {
 		case <-ctx.Done():

@@ -17,7 +17,7 @@ const (
 // Items that wait or were rejected are looked at again although nothing happened: not everything that they depend on has
 // events that reach us. The longer that lasts, the rarer it is.
 const (
-	firstRejected = 30 * time.Second
+	firstRejected = 2 * time.Second
 	lastRejected  = 10 * time.Minute
 	lastWait      = time.Minute
 )

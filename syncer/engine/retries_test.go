@@ -48,7 +48,7 @@ func TestBackoff(t *testing.T) {
 		most        int
 	}{
 		"Waits":    {first: 2 * time.Second, last: lastWait, during: time.Hour, most: 70},
-		"Rejected": {first: firstRejected, last: lastRejected, during: 24 * time.Hour, most: 155},
+		"Rejected": {first: firstRejected, last: lastRejected, during: 24 * time.Hour, most: 160},
 		"Rare":     {first: 5 * time.Minute, last: lastWait, during: time.Hour, most: 12},
 	} {
 		t.Run(name, func(t *testing.T) {

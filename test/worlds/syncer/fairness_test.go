@@ -21,12 +21,8 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
-// What a modest tenant may lose while others are slow or busy: several times what it takes on an idle machine, because all
-// servers share the machine with the tests. A tenant that waits for the others' workers loses much more.
-const (
-	timesSlower = 5
-	slowerBy    = 250 * time.Millisecond
-)
+// slowerBy is what a modest tenant may lose in any case: the machine does other things.
+const slowerBy = 250 * time.Millisecond
 
 // A tenant is cluster-admin in its control plane: it can make its API server slow, and its objects change without end. The
 // pods of another tenant are served as before.
@@ -39,20 +35,29 @@ func TestGreedyTenantsDelayNobody(t *testing.T) {
 	}
 	r.latency(t, modest, "warm") // connections and caches of everything that takes part
 	alone := r.latency(t, modest, "alone")
-	for name, begin := range map[string]func(t *testing.T, of tenant, name string) (end func()){
-		"hang":        func(t *testing.T, of tenant, name string) func() { return r.slowStatus(t, of, name, time.Minute) },
-		"answer-late": func(t *testing.T, of tenant, name string) func() { return r.slowStatus(t, of, name, time.Second) },
-		"flood":       r.flood,
-		"flip":        r.flip,
+	slow := func(delay time.Duration) func(*testing.T, tenant, string) func() {
+		return func(t *testing.T, of tenant, name string) func() { return r.slowStatus(t, of, name, delay) }
+	}
+	for name, greed := range map[string]struct {
+		begin func(t *testing.T, of tenant, name string) (end func())
+		// most is how many times as long a pod of the modest tenant may take. With workers for all tenants it was 25 times beside
+		// tenants whose writes hang, and 8 times where they take a second. What keeps all servers busy shares the machine with
+		// the modest tenant.
+		most time.Duration
+	}{
+		"hang":        {begin: slow(time.Minute), most: 5},
+		"answer-late": {begin: slow(time.Second), most: 5},
+		"flood":       {begin: r.flood, most: 20},
+		"flip":        {begin: r.flip, most: 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, of := range greedy {
-				t.Cleanup(begin(t, of, name))
+				t.Cleanup(greed.begin(t, of, name))
 			}
 			beside := r.latency(t, modest, name)
 			t.Logf("a pod of the modest tenant took %s alone and %s beside the others, %.1f times as long",
 				alone.Round(time.Millisecond), beside.Round(time.Millisecond), float64(beside)/float64(alone))
-			if most := timesSlower*alone + slowerBy; beside > most {
+			if most := greed.most*alone + slowerBy; beside > most {
 				t.Errorf("a pod of the modest tenant took %s, want at most %s", beside, most)
 			}
 		})
