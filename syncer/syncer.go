@@ -16,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -36,8 +37,8 @@ type Options struct {
 	HostsImage string
 	// Inside says that the syncer runs in the super cluster, where tenants are reached by the addresses of Services.
 	Inside bool
-	// Workers per kind.
-	Workers int
+	// Workers and SuperCalls as in engine.Options; zero for the defaults.
+	Workers, SuperCalls int
 	// Timeout of every call to an API server, Probe and Patrol intervals; zero for the defaults of the engine.
 	Timeout, Probe, Patrol time.Duration
 	// Brake of deletions.
@@ -45,6 +46,10 @@ type Options struct {
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
 }
+
+// followers is how many VirtualClusters are followed at the same time: letting go of one takes as long as a call to an API
+// server.
+const followers = 8
 
 // movesBuffer is how many changes of state wait for the controller before the tenant that reports one more waits too.
 const movesBuffer = 1024
@@ -78,7 +83,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,
-		Super: mgr.GetConfig(), Workers: o.Workers,
+		Super: mgr.GetConfig(), Workers: o.Workers, SuperCalls: o.SuperCalls,
 		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
 		Brake: o.Brake, Registerer: o.Registerer,
 		Offered: func(kind string) {
@@ -113,6 +118,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		For(&tenancyv1alpha1.VirtualCluster{}).
 		Watches(rootNamespace(), handler.EnqueueRequestsFromMapFunc(owner)).
 		WatchesRawSource(source.TypedChannel(moves, enqueue)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: followers}).
 		Complete(follower)
 	if err != nil {
 		return fmt.Errorf("creating the controller of VirtualClusters: %w", err)

@@ -1,5 +1,5 @@
-// Package engine is the generic loop of the syncer. Tenant events, super events and the patrol only put keys into fair
-// queues; workers read both caches, ask the kind to decide, and one executor carries out what it returns. It holds no
+// Package engine is the generic loop of the syncer. Tenant events, super events and the patrol only put keys into the
+// queues of tenants; workers read both caches, ask the kind to decide, and one executor carries out what it returns. It holds no
 // knowledge of any kind; package syncer composes it with the list of kinds.
 package engine
 
@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -31,8 +31,10 @@ type Options struct {
 	Kinds []resource.Kind
 	// Super reaches the super cluster.
 	Super *rest.Config
-	// Workers per kind; pods get twice as many.
+	// Workers is how many objects of one tenant are worked on at the same time. Default 8.
 	Workers int
+	// SuperCalls is how many calls to the super cluster are made at the same time, for all tenants. Default 32.
+	SuperCalls int
 	// Timeout of every call to an API server.
 	Timeout time.Duration
 	// Probe is the interval between health and identity probes of a tenant.
@@ -62,7 +64,10 @@ func (o *Options) complete() error {
 		}
 	}
 	if o.Workers <= 0 {
-		o.Workers = 4
+		o.Workers = 8
+	}
+	if o.SuperCalls <= 0 {
+		o.SuperCalls = 32
 	}
 	if o.Offered == nil {
 		o.Offered = func(string) {}
@@ -84,14 +89,18 @@ type Engine struct {
 	registry     *tenants.Registry
 	gate         *gate
 	surveys      surveys
+	pools        sync.Map // of *pool, by names.TenantID
+	turns        *turns
 	told         *told
-	blocked      *blocked
 	sent         *sent
 	vetted       *vetted
+	broken       *lru.Cache // of errors, by version
 	metrics      *metrics
 	now          func() time.Time
 	// superFilled is closed once the caches of the kinds that the engine was made with are current.
 	superFilled chan struct{}
+	// suspected says that a call to the super cluster failed.
+	suspected chan struct{}
 
 	mu    sync.Mutex       // also held while the roster is replaced
 	holds sets.Set[string] // guarded by mu
@@ -101,9 +110,6 @@ type Engine struct {
 type worker struct {
 	resource.Kind
 	cache *cluster.Cache // of the super cluster
-	queue workqueue.TypedRateLimitingInterface[resource.Key]
-	share *share
-	count int
 	// hash and to are those of the Offer; to is nil for a kind that the engine was made with.
 	hash string
 	to   atomic.Pointer[sets.Set[names.TenantID]]
@@ -134,15 +140,20 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		gate:    newGate(o.Brake),
 		surveys: surveys{asked: make(chan names.TenantID, maxSurveys)},
 		told:    &told{},
-		blocked: &blocked{},
 		sent:    &sent{},
 		vetted:  &vetted{},
+		broken:  lru.New(maxRemembered),
 		now:     time.Now,
 		holds:   sets.New[string](),
 
 		changed:     make(chan struct{}, 1),
 		superFilled: make(chan struct{}),
+		suspected:   make(chan struct{}, 1),
 	}
+	if e.metrics, err = newMetrics(o.Registerer, e); err != nil {
+		return nil, err
+	}
+	e.turns = newTurns(o.SuperCalls, e.metrics.waited)
 	roster := map[string]*worker{}
 	for _, k := range o.Kinds {
 		if roster[k.Name], err = e.newWorker(k); err != nil {
@@ -150,18 +161,18 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		}
 	}
 	e.roster.Store(&roster)
-	e.registry = tenants.New(ctx, tenants.Options{Kinds: o.Kinds, Timeout: o.Timeout, Probe: o.Probe, Super: e.superHistory.look, Listener: e})
-	e.metrics, err = newMetrics(o.Registerer, e)
-	return e, err
+	guarded := make([]resource.Kind, len(o.Kinds))
+	for i, k := range o.Kinds {
+		guarded[i] = e.guarded(k)
+	}
+	e.registry = tenants.New(ctx, tenants.Options{Kinds: guarded, Timeout: o.Timeout, Probe: o.Probe, Super: e.superHistory.look, Listener: e})
+	return e, nil
 }
 
-// newWorker returns what serves a kind. It does nothing yet.
+// newWorker returns what is held for a kind. It does nothing yet.
 func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
-	w := &worker{Kind: k, queue: newQueue(k.Name), count: e.options.Workers}
-	if k.Name == "pods" {
-		w.count *= 2
-	}
-	w.share = newShare(w.count)
+	k = e.guarded(k)
+	w := &worker{Kind: k}
 	selector := k.SuperSelector
 	if selector == (resource.Selector{}) {
 		selector.Labels = names.LabelManagedBy + "=" + names.Syncer
@@ -249,11 +260,13 @@ func (e *Engine) Tenants() *tenants.Registry { return e.registry }
 func (e *Engine) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	defer e.registry.Close() // nothing writes after Run has returned
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stops := map[*worker]context.CancelFunc{}
 	e.alignWorkers(ctx, &running, stops)
 	running.Go(func() { e.begin(ctx) })
+	running.Go(func() { e.watchSuper(ctx) })
 	running.Go(func() { e.superHistory.watch(ctx, e.options.Probe) })
 	for {
 		select {

@@ -75,6 +75,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		}
 		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 	}
+	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
 }
 
@@ -89,7 +90,7 @@ func (e *Engine) done(ctx context.Context, t *tenants.Tenant, w *worker, key res
 
 // attempt makes the call and absorbs answers that mean the goal is reached.
 func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
-	client := e.super
+	client := e.superFor(t)
 	if op.Side == resource.Tenant {
 		client = t.Client
 	}
@@ -123,7 +124,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 
 // adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
 // made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
-func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, key resource.Key, op resource.Op, refused error) error {
+func (e *Engine) adopt(ctx context.Context, client caller, w *worker, key resource.Key, op resource.Op, refused error) error {
 	existing, ok := emptyLike(op.Object)
 	if !ok {
 		return refused
@@ -185,7 +186,7 @@ func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worke
 	}
 	if op.Side == resource.Tenant {
 		namespace, name := superName(w.Kind, t.Facts.ID, ref)
-		return absent(e.super.Get(ctx, namespace, name, w.New()))
+		return absent(e.superFor(t).Get(ctx, namespace, name, w.New()))
 	}
 	return absent(t.Client.Get(ctx, ref.Namespace, ref.Name, w.New()))
 }

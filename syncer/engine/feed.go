@@ -13,26 +13,47 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
-// enqueue asks for a key of a kind to be decided.
-func (e *Engine) enqueue(w *worker, key resource.Key) { w.queue.Add(key) }
+// enqueue asks for a key of a kind to be decided, because something happened. A tenant that is not connected has no queue:
+// everything is queued when it gets in sync.
+func (e *Engine) enqueue(w *worker, key resource.Key) {
+	if p := e.pool(key.Tenant); p != nil {
+		p.queue.add(item{w.Name, key}, live)
+	}
+}
 
-// enqueueAfter does so after a delay.
+// enqueueBacklog does so because everything is looked at. What happens meanwhile comes first.
+func (e *Engine) enqueueBacklog(w *worker, key resource.Key) {
+	if p := e.pool(key.Tenant); p != nil {
+		p.queue.add(item{w.Name, key}, backlog)
+	}
+}
+
+// enqueueAfter does so after a delay, because something happened.
 func (e *Engine) enqueueAfter(w *worker, key resource.Key, delay time.Duration) {
-	w.queue.AddAfter(key, delay)
+	if p := e.pool(key.Tenant); p != nil {
+		p.queue.addAfter(item{w.Name, key}, live, delay)
+	}
+}
+
+// tried says whether a key is known to fail when what was decided about it is carried out.
+func (e *Engine) tried(w *worker, key resource.Key) bool {
+	p := e.pool(key.Tenant)
+	return p != nil && p.retries.tried(item{w.Name, key})
 }
 
 // Changed implements tenants.Listener.
 func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Object) {
+	defer e.survive(kind)
 	w := e.kinds()[kind]
 	if w == nil {
 		return // it is not offered any more
 	}
 	key := tenantKey(t, now)
-	e.enqueue(w, key)
 	e.defined(t, w)
 	if t.State() != tenants.Synced {
 		return // everything is queued then
 	}
+	e.enqueue(w, key)
 	if old != nil {
 		e.enqueueRefs(t, w.References(old))
 	}
@@ -47,6 +68,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 
 // Gone implements tenants.Listener.
 func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen bool) {
+	defer e.survive(kind)
 	w := e.kinds()[kind]
 	if w == nil {
 		return // it is not offered any more
@@ -66,6 +88,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 
 // Moved implements tenants.Listener.
 func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
+	defer e.survive("")
 	e.align(t)
 	if t.Braked() {
 		e.gate.trip(t.Facts.ID)
@@ -81,6 +104,12 @@ func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
 
 // superChanged queues what a super object belongs to; now is nil when it is gone, old is nil when it is new.
 func (e *Engine) superChanged(w *worker, old, now resource.Object) {
+	defer e.survive(w.Name)
+	select {
+	case <-e.superFilled:
+	default:
+		return // everything is queued then
+	}
 	o := now
 	if o == nil {
 		o = old
@@ -261,14 +290,14 @@ func (e *Engine) enqueueNamespace(t *tenants.Tenant, namespace string) {
 
 // enqueueAll queues every key of the tenant, of both sides.
 func (e *Engine) enqueueAll(t *tenants.Tenant) {
-	e.eachKey(t, func(w *worker, key resource.Key) { e.enqueue(w, key) })
+	e.eachKey(t, e.enqueueBacklog)
 	for _, w := range e.kinds() {
 		if w.Origin != resource.Super || w.Cluster {
 			continue
 		}
 		w.cache.Each(func(o resource.Object) { // recorded once more, in case nobody did when they happened
 			if id, ref, ok := e.superRef(w.Kind, o); ok && id == t.Facts.ID {
-				e.enqueue(w, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+				e.enqueueBacklog(w, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 			}
 		})
 	}

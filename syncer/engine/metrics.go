@@ -13,6 +13,8 @@ type metrics struct {
 	ops      *prometheus.CounterVec
 	rejected *prometheus.CounterVec
 	drift    *prometheus.CounterVec
+	panics   *prometheus.CounterVec
+	waited   prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
@@ -26,8 +28,15 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 		drift: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vc_syncer_drift_total", Help: "Differences that the patrol found and no event had announced.",
 		}, []string{"resource"}),
+		panics: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vc_syncer_panics_total", Help: "Faults of the syncer that an object met. The object is set aside, and everything else goes on.",
+		}, []string{"resource"}),
+		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "vc_syncer_super_call_wait_seconds", Help: "Time that calls to the super cluster waited for their tenant's turn.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}),
 	}
-	collectors := []prometheus.Collector{m.ops, m.rejected, m.drift, queueDepth{engine: e, desc: prometheus.NewDesc("vc_syncer_queue_depth", "Keys waiting for a worker.", []string{"resource"}, nil)}}
+	collectors := []prometheus.Collector{m.ops, m.rejected, m.drift, m.panics, m.waited, queueDepth{engine: e, desc: prometheus.NewDesc("vc_syncer_queue_depth", "Keys that wait for a worker of their tenant.", []string{"resource"}, nil)}}
 	for _, state := range tenants.States() {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "vc_syncer_tenants", Help: "Tenants by the state of their connection.",
@@ -42,7 +51,7 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 	return m, nil
 }
 
-// queueDepth collects the length of each kind's queue.
+// queueDepth collects how many keys of each kind are queued, of all tenants.
 type queueDepth struct {
 	engine *Engine
 	desc   *prometheus.Desc
@@ -53,8 +62,10 @@ func (q queueDepth) Describe(out chan<- *prometheus.Desc) { out <- q.desc }
 
 // Collect implements prometheus.Collector.
 func (q queueDepth) Collect(out chan<- prometheus.Metric) {
-	for name, w := range q.engine.kinds() {
-		out <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(w.queue.Len()), name)
+	for name := range q.engine.kinds() {
+		depth := 0
+		q.engine.eachPool(func(p *pool) { depth += p.queue.order.depth(name) })
+		out <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(depth), name)
 	}
 }
 

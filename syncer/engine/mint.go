@@ -40,12 +40,13 @@ func (e *Engine) mint(ctx context.Context, t *tenants.Tenant, op resource.Op) er
 	}
 	secret.Annotations[names.AnnotationTokenExpiry] = first.UTC().Format(time.RFC3339)
 	secret.Annotations[names.AnnotationTokenIssued] = e.now().UTC().Format(time.RFC3339)
-	err := e.super.Do(ctx, resource.Op{Side: resource.Super, Verb: resource.Create, Object: secret})
+	super := e.superFor(t)
+	err := super.Do(ctx, resource.Op{Side: resource.Super, Verb: resource.Create, Object: secret})
 	if !apierrors.IsAlreadyExists(err) {
 		return err
 	}
 	existing := &corev1.Secret{}
-	if err := e.super.Get(ctx, secret.Namespace, secret.Name, existing); err != nil {
+	if err := super.Get(ctx, secret.Namespace, secret.Name, existing); err != nil {
 		return fmt.Errorf("reading the token secret %s/%s: %w", secret.Namespace, secret.Name, err)
 	}
 	if existing.Labels[names.LabelTenant] != string(t.Facts.ID) {
@@ -57,7 +58,7 @@ func (e *Engine) mint(ctx context.Context, t *tenants.Tenant, op resource.Op) er
 	if err != nil || patch == nil {
 		return err
 	}
-	return e.super.Do(ctx, resource.Op{Side: resource.Super, Verb: resource.Patch, Object: existing, Patch: patch})
+	return super.Do(ctx, resource.Op{Side: resource.Super, Verb: resource.Patch, Object: existing, Patch: patch})
 }
 
 // retryTokens is when a pod whose service account does not exist is looked at again although no event arrived.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/util/sets"
 
@@ -260,6 +259,7 @@ func (e *Engine) settled(t *tenants.Tenant) error {
 
 // Filled implements tenants.Listener.
 func (e *Engine) Filled(t *tenants.Tenant, kind string) {
+	defer e.survive(kind)
 	if w := e.kinds()[kind]; w != nil {
 		e.enqueueKind(t, w)
 		e.options.Offered(kind)
@@ -276,24 +276,18 @@ func (e *Engine) defined(t *tenants.Tenant, w *worker) {
 
 // enqueueKind queues every key of one kind of a tenant.
 func (e *Engine) enqueueKind(t *tenants.Tenant, w *worker) {
-	e.eachKeyOf(t, w, func(key resource.Key) { e.enqueue(w, key) })
+	e.eachKeyOf(t, w, func(key resource.Key) { e.enqueueBacklog(w, key) })
 }
 
-// serve synchronises one kind until the context ends.
+// serve keeps the cache of one kind of the super cluster current until the context ends.
 func (e *Engine) serve(ctx context.Context, w *worker) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer w.queue.ShutDown()
-	running.Go(func() { w.cache.Run(ctx) })
+	go w.cache.Run(ctx) // ends with the context, which a watch that has failed notices after up to 30 s; it only reads
 	for _, filled := range []<-chan struct{}{w.cache.Filled(), e.superFilled} {
 		select {
 		case <-ctx.Done():
 			return
 		case <-filled:
 		}
-	}
-	for range w.count {
-		running.Go(func() { e.work(ctx, w) })
 	}
 	if w.offered() {
 		for _, t := range e.registry.All() {

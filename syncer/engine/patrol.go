@@ -50,11 +50,14 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		if d.unexplained() {
 			unexplained++
 		}
+		if e.tried(w, d.key) {
+			return
+		}
 		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, d.key, op, e.now()) }
 		if ops := slices.DeleteFunc(d.ops, pointless); d.err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()
-			e.enqueue(w, d.key)
+			e.enqueueBacklog(w, d.key)
 		}
 	})
 	if !t.Known() && unexplained == 0 && !e.gate.braked(t.Facts.ID) && ctx.Err() == nil {

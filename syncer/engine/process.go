@@ -5,29 +5,12 @@ import (
 	"slices"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
-// work serves one queue until it is shut down.
-func (e *Engine) work(ctx context.Context, w *worker) {
-	for {
-		key, quit := w.queue.Get()
-		if quit {
-			return
-		}
-		if w.share.enter(key) {
-			e.settle(ctx, w, key, e.process(ctx, w, key))
-			if parked, ok := w.share.leave(key.Tenant); ok {
-				w.queue.Add(parked)
-			}
-		}
-		w.queue.Done(key)
-	}
-}
-
 // process decides about one key and carries the decision out.
-func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error {
-	t := e.registry.Get(key.Tenant)
-	if t == nil || t.State().Halted() || !e.ready(t, w) {
+func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key) error {
+	if t.State().Halted() || !e.ready(t, w) {
 		return nil // everything of a tenant is queued when it gets in sync
 	}
 	tenantObject, superObject := e.pair(t, w.Kind, key)
@@ -49,12 +32,15 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 		}
 		opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op)
 		if _, refused := resource.AsReject(opErr); refused && len(op.Patch) > 0 {
-			err = opErr // what else has changed flows all the same
+			err = &opError{opErr} // what else has changed flows all the same
 			continue
 		}
 		if opErr != nil {
-			return opErr
+			return &opError{opErr}
 		}
+	}
+	if err == nil {
+		err = e.brokenBefore(tenantObject, superObject)
 	}
 	return err
 }

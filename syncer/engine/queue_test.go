@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -13,66 +16,176 @@ func keyOf(tenant, name string) resource.Key {
 	return resource.Key{Tenant: names.TenantID(tenant), Namespace: "n", Name: name}
 }
 
-func TestFairTakesTenantsInTurn(t *testing.T) {
-	f := newFair()
-	for _, name := range []string{"1", "2", "3", "4"} {
-		f.Push(keyOf("greedy", name))
-	}
-	f.Push(keyOf("modest", "1"))
-	f.Push(keyOf("modest", "2"))
+func itemOf(kind, name string) item { return item{kind, keyOf("a", name)} }
+
+// drain takes everything that is queued.
+func drain(q *queue) []string {
 	var got []string
-	for f.Len() > 0 {
-		k := f.Pop()
-		got = append(got, string(k.Tenant)+k.Name)
+	for q.Len() > 0 {
+		i, _ := q.Get()
+		got = append(got, i.kind+i.key.Name)
+		q.Done(i)
 	}
-	want := []string{"greedy1", "modest1", "greedy2", "modest2", "greedy3", "greedy4"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
+	return got
+}
+
+func TestQueueOrder(t *testing.T) {
+	type added struct {
+		kind, name string
+		priority   priority
 	}
-	if len(f.waiting) != 0 || len(f.turns) != 0 {
-		t.Errorf("an empty queue still holds %v, %v", f.waiting, f.turns)
+	for name, tc := range map[string]struct {
+		reason string
+		add    []added
+		want   []string
+	}{
+		"KindsInTurn": {
+			reason: "a storm of one kind does not delay the others",
+			add: []added{
+				{"configmaps", "1", live}, {"configmaps", "2", live}, {"configmaps", "3", live}, {"pods", "1", live}, {"pods", "2", live},
+			},
+			want: []string{"configmaps1", "pods1", "configmaps2", "pods2", "configmaps3"},
+		},
+		"LiveFirst": {
+			reason: "what happens comes before the backlog of a start",
+			add:    []added{{"pods", "1", backlog}, {"pods", "2", backlog}, {"pods", "3", live}},
+			want:   []string{"pods3", "pods1", "pods2"},
+		},
+		"Promoted": {
+			reason: "what is in the backlog and happens comes first, once",
+			add:    []added{{"pods", "1", backlog}, {"pods", "2", backlog}, {"services", "1", backlog}, {"pods", "2", live}},
+			want:   []string{"pods2", "pods1", "services1"},
+		},
+		"NotDemoted": {
+			reason: "a patrol does not put off what happened",
+			add:    []added{{"pods", "1", backlog}, {"pods", "2", live}, {"pods", "2", backlog}},
+			want:   []string{"pods2", "pods1"},
+		},
+		"BacklogMovesOn": {
+			reason: "a tenant in which something always happens is served completely",
+			add: []added{
+				{"pods", "old", backlog},
+				{"pods", "1", live}, {"pods", "2", live}, {"pods", "3", live}, {"pods", "4", live},
+				{"pods", "5", live}, {"pods", "6", live}, {"pods", "7", live}, {"pods", "8", live},
+			},
+			want: []string{"pods1", "pods2", "pods3", "pods4", "pods5", "pods6", "pods7", "podsold", "pods8"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQueue()
+			defer q.ShutDown()
+			for _, a := range tc.add {
+				q.add(itemOf(a.kind, a.name), a.priority)
+			}
+			if got := q.order.depth("pods") + q.order.depth("services") + q.order.depth("configmaps"); got != len(tc.want) {
+				t.Errorf("%d items are counted, want %d", got, len(tc.want))
+			}
+			if diff := cmp.Diff(tc.want, drain(q)); diff != "" {
+				t.Errorf("%s: -want +got\n%s", tc.reason, diff)
+			}
+			q.order.next(backlog) // what was promoted is passed over
+			if o := q.order; len(o.queued)+len(o.hurried)+len(o.counts)+len(o.lines[live].waiting)+len(o.lines[backlog].waiting) != 0 {
+				t.Errorf("an empty queue still holds %+v", o)
+			}
+		})
 	}
 }
 
-func TestQueueKeepsAKeyThatChangesWhileItIsWorkedOn(t *testing.T) {
-	q := newQueue("test")
+func TestQueueKeepsAnItemThatChangesWhileItIsWorkedOn(t *testing.T) {
+	q := newQueue()
 	defer q.ShutDown()
-	k := keyOf("a", "1")
-	q.Add(k)
+	changed := itemOf("pods", "1")
+	q.add(changed, backlog)
 	got, _ := q.Get()
-	q.Add(k)
-	if q.Len() != 0 {
-		t.Errorf("a key is handed out twice at a time")
+	q.add(itemOf("pods", "2"), backlog)
+	q.add(changed, live)
+	if q.Len() != 1 {
+		t.Errorf("an item is handed out twice at a time")
 	}
 	q.Done(got)
-	if again, _ := q.Get(); again != k {
-		t.Errorf("got %v, want %v once more", again, k)
+	if again, _ := q.Get(); again != changed {
+		t.Errorf("got %v, want %v once more, before the backlog", again, changed)
 	}
 }
 
-func TestShareParksWhatIsOverTheBound(t *testing.T) {
-	s := newShare(4)
-	if !s.enter(keyOf("a", "1")) || !s.enter(keyOf("a", "2")) {
-		t.Fatal("half of the workers are for everybody")
+func TestTurns(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		asked  []names.TenantID
+		weight map[names.TenantID]int
+		want   []names.TenantID
+	}{
+		"InTurn": {
+			reason: "who asks for much waits for its turn",
+			asked:  []names.TenantID{"greedy", "greedy", "greedy", "greedy", "modest", "other", "modest"},
+			want:   []names.TenantID{"greedy", "modest", "other", "greedy", "modest", "greedy", "greedy"},
+		},
+		"Weighted": {
+			reason: "who has the double weight gets two at a time",
+			asked:  []names.TenantID{"heavy", "heavy", "heavy", "heavy", "light", "light"},
+			weight: map[names.TenantID]int{"heavy": 2},
+			want:   []names.TenantID{"heavy", "heavy", "light", "heavy", "heavy", "light"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			turns := newTurns(1, prometheus.NewHistogram(prometheus.HistogramOpts{}))
+			if err := turns.take(t.Context(), "first", 1); err != nil {
+				t.Fatal(err)
+			}
+			var tickets []chan struct{}
+			for _, tenant := range tc.asked {
+				tickets = append(tickets, turns.ask(tenant, max(tc.weight[tenant], 1)))
+			}
+			served := map[int]bool{}
+			var got []names.TenantID
+			for range tc.asked {
+				turns.give()
+				for i, ticket := range tickets {
+					select {
+					case <-ticket:
+						if !served[i] {
+							served[i] = true
+							got = append(got, tc.asked[i])
+						}
+					default:
+					}
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s: -want +got\n%s", tc.reason, diff)
+			}
+			turns.give()
+			if turns.free != 1 || len(turns.waiting)+len(turns.order) != 0 {
+				t.Errorf("nobody waits, but there are %+v", turns)
+			}
+		})
 	}
-	if s.enter(keyOf("a", "3")) {
-		t.Fatal("a tenant took more than half of the workers")
+}
+
+func TestTurnsOfThoseWhoGiveUp(t *testing.T) {
+	turns := newTurns(1, prometheus.NewHistogram(prometheus.HistogramOpts{}))
+	if err := turns.take(t.Context(), "a", 1); err != nil {
+		t.Fatal(err)
 	}
-	if !s.enter(keyOf("b", "1")) {
-		t.Fatal("one tenant's bound is another's")
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() { failed <- turns.take(ctx, "b", 1) }() // ends with the context
+	for waits := false; !waits; {
+		turns.mu.Lock()
+		waits = turns.waiting["b"] != nil
+		turns.mu.Unlock()
 	}
-	if parked, ok := s.leave("a"); !ok || parked != keyOf("a", "3") {
-		t.Errorf("got %v, %v; want the parked key back", parked, ok)
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
-	if !s.enter(keyOf("a", "3")) {
-		t.Error("the place that was given back is not free")
+	turns.give()
+	if err := turns.take(t.Context(), "c", 1); err != nil {
+		t.Errorf("the place is lost: %v", err)
 	}
-	for _, tenant := range []names.TenantID{"a", "a", "b"} {
-		if parked, ok := s.leave(tenant); ok {
-			t.Errorf("%v was parked twice", parked)
-		}
-	}
-	if len(s.busy) != 0 || len(s.parked) != 0 {
-		t.Errorf("an idle share still holds %v, %v", s.busy, s.parked)
+	ticket := turns.ask("d", 1)
+	turns.give()
+	if turns.withdraw("d", ticket) {
+		t.Error("a place that was handed out can be withdrawn")
 	}
 }

@@ -1,34 +1,59 @@
 package engine
 
-import "sync"
+import (
+	"sync"
 
-// maxRemembered bounds how many keys it has; past it, it starts anew.
+	"k8s.io/utils/lru"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+// maxRemembered bounds how many keys of a tenant are remembered; past it, those that were not used for longest are
+// forgotten.
 const maxRemembered = 10000
 
-// remembered holds the last value of each key. Forgetting costs work that is done again, and nothing else.
-type remembered[K comparable, V any] struct {
-	mu   sync.Mutex
-	last map[K]V // guarded by mu
+// ofTenant is a key of which can be told whose it is.
+type ofTenant interface {
+	comparable
+	tenant() names.TenantID
+}
+
+func (w witness) tenant() names.TenantID { return w.key.Tenant }
+
+func (p place) tenant() names.TenantID { return p.key.Tenant }
+
+// remembered holds the last value of each key of each tenant. Forgetting costs work that is done again, and nothing else.
+type remembered[K ofTenant, V any] struct {
+	mu       sync.Mutex
+	byTenant map[names.TenantID]*lru.Cache // guarded by mu
+}
+
+func (m *remembered[K, V]) of(tenant names.TenantID) *lru.Cache {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.byTenant[tenant]
+	if c == nil {
+		if m.byTenant == nil {
+			m.byTenant = map[names.TenantID]*lru.Cache{}
+		}
+		c = lru.New(maxRemembered)
+		m.byTenant[tenant] = c
+	}
+	return c
 }
 
 // get returns the last value of a key, the zero value if there is none.
 func (m *remembered[K, V]) get(key K) V {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.last[key]
+	value, _ := m.of(key.tenant()).Get(key)
+	v, _ := value.(V)
+	return v
 }
 
-func (m *remembered[K, V]) put(key K, value V) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.last == nil || len(m.last) >= maxRemembered {
-		m.last = map[K]V{}
-	}
-	m.last[key] = value
-}
+func (m *remembered[K, V]) put(key K, value V) { m.of(key.tenant()).Add(key, value) }
 
-func (m *remembered[K, V]) forget(key K) {
+// drop forgets a tenant.
+func (m *remembered[K, V]) drop(tenant names.TenantID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.last, key)
+	delete(m.byTenant, tenant)
 }

@@ -50,13 +50,22 @@ func TestSent(t *testing.T) {
 	}
 }
 
-func TestSentIsBounded(t *testing.T) {
+func TestSentIsBoundedPerTenant(t *testing.T) {
 	s, now := &sent{}, time.Now()
+	op := resource.Op{Verb: resource.Patch, Object: &corev1.Pod{}, Patch: []byte("x")}
+	modest := resource.Key{Tenant: "modest", Name: "web"}
+	s.accepted("pods", modest, op, now)
 	for i := range 2 * maxRemembered {
-		key := resource.Key{Name: string(rune(i))}
-		s.accepted("pods", key, resource.Op{Verb: resource.Patch, Object: &corev1.Pod{}, Patch: []byte("x")}, now)
+		s.accepted("pods", resource.Key{Tenant: "greedy", Name: string(rune(i))}, op, now)
 	}
-	if len(s.last) > maxRemembered {
-		t.Errorf("%d are remembered", len(s.last))
+	if n := s.of("greedy").Len(); n != maxRemembered {
+		t.Errorf("%d are remembered", n)
+	}
+	if !s.changesNothing("pods", modest, op, now) {
+		t.Error("one tenant's patches push out those of another")
+	}
+	s.drop("greedy")
+	if n := s.of("greedy").Len(); n != 0 {
+		t.Errorf("%d of a tenant that is gone are remembered", n)
 	}
 }

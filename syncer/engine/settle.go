@@ -13,8 +13,7 @@ import (
 
 // Delays after which a key is looked at again although nothing happened.
 const (
-	retryRejected = 30 * time.Second
-	retryBraked   = 5 * time.Minute
+	retryBraked = 5 * time.Minute
 	// retryUnproven is when an API server is asked again who it is.
 	retryUnproven = 5 * time.Second
 	// retryUnsettled is when something that nothing seems to need is looked at again, while not everything is known that
@@ -25,30 +24,53 @@ const (
 )
 
 // settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
-func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err error) {
-	wait, waits := resource.AsWait(err)
-	if !waits || wait.Told == nil {
-		e.blocked.forget(witness{w.Name, key})
-	}
-	switch {
-	case err == nil:
-		w.queue.Forget(key)
+func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Key, err error) {
+	i := item{w.Name, key}
+	if err == nil {
+		p.retries.done(i)
 		return
-	case waits:
-		e.enqueueAfter(w, key, e.await(ctx, w, key, wait))
+	}
+	if broken, ok := asPanicked(err); ok {
+		e.setAside(ctx, p, w, i, broken)
+		return
+	}
+	if wait, ok := resource.AsWait(err); ok {
+		lasted := p.retries.lasting(i, err, e.now())
+		p.queue.addAfter(i, backlog, e.await(ctx, w, key, wait, lasted))
 		return
 	}
 	if reject, ok := resource.AsReject(err); ok {
 		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
+		lasted := p.retries.lasting(i, err, e.now())
 		e.tell(ctx, w, key, reject)
-		e.enqueueAfter(w, key, retryRejected)
+		p.queue.addAfter(i, backlog, backoff(lasted, firstRejected, lastRejected))
 		return
 	}
-	w.queue.AddRateLimited(key)
-	if errors.Is(err, errStale) || apierrors.IsConflict(err) || ctx.Err() != nil {
+	delay, failures := p.retries.failed(i)
+	p.queue.addAfter(i, live, delay)
+	if errors.Is(err, errStale) || apierrors.IsConflict(err) {
 		return
 	}
-	if w.queue.NumRequeues(key) > 3 { // a few failures are life
+	if failures > 3 { // a few failures are life
 		log.FromContext(ctx).Error(err, "Cannot synchronise yet", "resource", w.Name, "key", key.String())
 	}
+}
+
+// patience is how long an object may wait for something that may never come before the tenant is told.
+const patience = 10 * time.Second
+
+// await returns when an object that has waited for a while is looked at again, and tells the tenant once that has lasted.
+func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *resource.Wait, lasted time.Duration) time.Duration {
+	after := backoff(lasted, wait.After, lastWait)
+	if wait.Due {
+		after = wait.After
+	}
+	if wait.Told == nil {
+		return after
+	}
+	if left := patience - lasted; left > 0 {
+		return min(after, left)
+	}
+	e.tell(ctx, w, key, wait.Told)
+	return after
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -20,39 +19,6 @@ func (t *told) again(w witness, what string) bool {
 	}
 	t.put(w, what)
 	return false
-}
-
-// patience is how long an object may wait for something that may never come before the tenant is told.
-const patience = 10 * time.Second
-
-// blocked remembers since when an object waits for something that may never come.
-type blocked struct{ remembered[witness, blockage] }
-
-type blockage struct {
-	what  string
-	since time.Time
-}
-
-// left returns how much longer an object may wait for something before the tenant is told.
-func (b *blocked) left(w witness, what string, now time.Time) time.Duration {
-	last := b.get(w)
-	if last.what != what {
-		last = blockage{what, now}
-		b.put(w, last)
-	}
-	return patience - now.Sub(last.since)
-}
-
-// await returns when an object that waits is looked at again, and tells the tenant once that has lasted.
-func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *resource.Wait) time.Duration {
-	if wait.Told == nil {
-		return wait.After
-	}
-	if left := e.blocked.left(witness{w.Name, key}, wait.Told.Error(), e.now()); left > 0 {
-		return min(wait.After, left)
-	}
-	e.tell(ctx, w, key, wait.Told)
-	return wait.After
 }
 
 // tell records an event on the tenant's object.

@@ -11,6 +11,8 @@ import (
 type Wait struct {
 	Reason string
 	After  time.Duration
+	// Due says that something is to be done after exactly that delay. Else what lasts is looked at more and more rarely.
+	Due bool
 	// Told is what the tenant is told when it lasts; nil for what passes by itself, or is told otherwise.
 	Told *Reject
 }
@@ -21,6 +23,11 @@ func (w *Wait) Error() string { return "waiting for " + w.Reason }
 // Waiting returns a Wait for something, with the delay after which to look again whatever happens.
 func Waiting(after time.Duration, format string, args ...any) error {
 	return &Wait{Reason: fmt.Sprintf(format, args...), After: after}
+}
+
+// Due returns a Wait for something that ends after a delay.
+func Due(after time.Duration, format string, args ...any) error {
+	return &Wait{Reason: fmt.Sprintf(format, args...), After: after, Due: true}
 }
 
 // Blocked returns a Wait for something that may never come: when it lasts, an event with the given reason says so on the

@@ -32,6 +32,7 @@ type Registry struct {
 
 	mu      sync.RWMutex
 	tenants map[names.TenantID]*Tenant // guarded by mu, never held over I/O
+	closed  bool                       // guarded by mu
 }
 
 // New returns an empty Registry. The life of connections ends with the context, which is that of the process, not of
@@ -43,11 +44,12 @@ func New(ctx context.Context, o Options) *Registry {
 // Ensure makes the tenant connected as the spec says, replacing a connection made from another spec. It returns at
 // once: connecting happens in the background.
 func (r *Registry) Ensure(spec Spec) error {
-	if t := r.Get(spec.Facts.ID); t != nil {
-		if t.Hash == spec.Hash {
+	before := r.Get(spec.Facts.ID)
+	if before != nil {
+		if before.Hash == spec.Hash {
 			return nil
 		}
-		r.Drop(spec.Facts.ID)
+		r.remove(spec.Facts.ID)
 	}
 	t, err := connect(spec, r.options)
 	if err != nil {
@@ -55,15 +57,57 @@ func (r *Registry) Ensure(spec Spec) error {
 	}
 	ctx, cancel := context.WithCancel(r.ctx())
 	t.stop = cancel
-	r.mu.Lock()
-	r.tenants[spec.Facts.ID] = t
-	r.mu.Unlock()
-	go t.run(ctx) // ends with the context, which Drop cancels
+	serve := r.options.Listener.Connected(t)
+	if !r.add(t) {
+		cancel()
+		serve(ctx) // returns at once
+		return fmt.Errorf("connecting to tenant %s: the syncer is ending", spec.Facts.ID)
+	}
+	go func() { // ends with the context, which Drop cancels
+		defer close(t.released)
+		if before != nil {
+			<-before.released // what it still writes must not come after what this one writes
+		}
+		serve(ctx)
+	}()
+	go t.run(ctx) // ends with the context, too
 	return nil
 }
 
-// Drop disconnects the tenant. Keys of it that are still queued find it gone.
+// add notes a tenant, unless the registry is closed.
+func (r *Registry) add(t *Tenant) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.tenants[t.Facts.ID] = t
+	}
+	return !r.closed
+}
+
+// Drop disconnects the tenant. Keys of it that are still queued find it gone. It returns when nothing is written on behalf
+// of the tenant any more, which takes as long as one call to an API server.
 func (r *Registry) Drop(id names.TenantID) {
+	if t := r.remove(id); t != nil {
+		<-t.released
+	}
+}
+
+// Close disconnects all tenants as Drop does. None can be connected any more.
+func (r *Registry) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	all := r.All()
+	for _, t := range all {
+		r.remove(t.Facts.ID)
+	}
+	for _, t := range all {
+		<-t.released
+	}
+}
+
+// remove begins to disconnect the tenant, and returns it, nil if it is not connected.
+func (r *Registry) remove(id names.TenantID) *Tenant {
 	r.mu.Lock()
 	t := r.tenants[id]
 	delete(r.tenants, id)
@@ -71,6 +115,7 @@ func (r *Registry) Drop(id names.TenantID) {
 	if t != nil {
 		t.stop()
 	}
+	return t
 }
 
 // Get returns the tenant, nil if it is not connected.

@@ -78,11 +78,14 @@ type Spec struct {
 
 // Listener is told what happens in a tenant. Its methods must not block.
 type Listener interface {
+	// Connected is called before anything else is reported of a tenant. What it returns works for the tenant until its context
+	// ends, and returns when nothing is written on behalf of the tenant any more.
+	Connected(t *Tenant) (serve func(context.Context))
 	// Changed reports an object that appeared (old is nil) or was updated.
 	Changed(t *Tenant, kind string, old, now resource.Object)
 	// Gone reports an object that disappeared; see cluster.Handler.
 	Gone(t *Tenant, kind string, last resource.Object, seen bool)
-	// Filled reports that the cache of a kind that was added later is current.
+	// Filled reports that the cache of a kind is current that was added later, or that the tenant is in sync without.
 	Filled(t *Tenant, kind string)
 	// Moved reports a new state, with a sentence for people, or that the caches of a tenant that waits for a person are current.
 	Moved(t *Tenant, state State, message string)
@@ -99,7 +102,7 @@ type Tenant struct {
 	watches  atomic.Pointer[map[string]*watch] // by kind; replaced as a whole, never changed
 	state    atomic.Value                      // State
 	stop     context.CancelFunc
-	done     chan struct{}
+	released chan struct{} // closed when nothing is written on behalf of the tenant any more
 	probes   chan struct{}
 	marks    chan struct{} // says that a mark is due
 	changed  chan struct{} // says that the watches are not those that run
@@ -317,11 +320,11 @@ func connect(spec Spec, o Options) (*Tenant, error) {
 	}
 	t := &Tenant{
 		Spec: spec, Client: client, options: o, listener: o.Listener,
-		history: newHistory(spec.Memory),
-		marks:   make(chan struct{}, 1),
-		done:    make(chan struct{}),
-		probes:  make(chan struct{}, 1),
-		changed: make(chan struct{}, 1),
+		history:  newHistory(spec.Memory),
+		marks:    make(chan struct{}, 1),
+		released: make(chan struct{}),
+		probes:   make(chan struct{}, 1),
+		changed:  make(chan struct{}, 1),
 	}
 	t.state.Store(Connecting)
 	watches := map[string]*watch{}
@@ -392,7 +395,6 @@ const fillInterval = 20 * time.Millisecond
 
 // run serves the tenant until the context ends.
 func (t *Tenant) run(ctx context.Context) {
-	defer close(t.done)
 	defer t.Client.Close()
 	watches := &runningWatches{stops: map[*watch]context.CancelFunc{}}
 	defer watches.running.Wait()
@@ -546,15 +548,15 @@ func (t *Tenant) align(ctx context.Context, running *runningWatches) {
 		watching, stop := context.WithCancel(ctx)
 		running.stops[w] = stop
 		running.running.Go(func() { w.cache.Run(watching) })
-		if w.late {
-			running.running.Go(func() {
-				select {
-				case <-watching.Done():
-				case <-w.cache.Filled():
+		running.running.Go(func() {
+			select {
+			case <-watching.Done():
+			case <-w.cache.Filled():
+				if w.late || w.unserved.Load() {
 					t.listener.Filled(t, w.kind.Name)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
