@@ -34,14 +34,27 @@ func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
 	if r.Down != nil {
 		ops, err = r.replicate(v, key, p)
 	}
-	if r.Up == nil || v.Withdrawn || !v.Enabled(r.Name) {
+	follow := r.Unpaired
+	if r.paired(v, key, p) {
+		follow = r.Up
+	}
+	if follow == nil || v.Withdrawn || !v.Enabled(r.Name) {
 		return ops, err
 	}
-	up, upErr := r.Up(v, p)
+	up, upErr := follow(v, p)
 	if err == nil {
 		err = upErr
 	}
 	return append(ops, up...), err
+}
+
+// paired says whether one object of the pair is the replica of the other, and of no predecessor of that.
+func (r *Resource[T]) paired(v View, key Key, p Pair[T]) bool {
+	origin, replica := p.Tenant, p.Super
+	if r.Origin == Super {
+		origin, replica = p.Super, p.Tenant
+	}
+	return present(origin) && present(replica) && r.ours(v, key, replica) && replica.GetAnnotations()[names.AnnotationUID] == string(origin.GetUID())
 }
 
 // replicate decides about the replica alone.

@@ -450,3 +450,60 @@ func TestDecideDisabled(t *testing.T) {
 		})
 	}
 }
+
+// What flows back comes from the replica of the very object: not from a predecessor's, and not from what is not ours.
+func TestOnlyPairsFlowBack(t *testing.T) {
+	kind := configMaps()
+	follow := func(why string) func(resource.View, resource.Pair[*corev1.ConfigMap]) ([]resource.Op, error) {
+		return func(resource.View, resource.Pair[*corev1.ConfigMap]) ([]resource.Op, error) {
+			return []resource.Op{{Verb: resource.PatchStatus, Why: why}}, nil
+		}
+	}
+	kind.Up, kind.Unpaired = follow("Paired"), follow("Unpaired")
+	ofTenants := func(c *corev1.ConfigMap) { c.Labels[names.LabelTenant] = "" }
+	for name, tc := range map[string]struct {
+		origin        resource.Side
+		tenant, super *corev1.ConfigMap
+		want          string
+	}{
+		"Pair":             {resource.Tenant, inTenant(), inSuper(), "Paired"},
+		"Deleting":         {resource.Tenant, inTenant(deleting), inSuper(deleting), "Paired"},
+		"Predecessors":     {resource.Tenant, inTenant(), inSuper(older), "Unpaired"},
+		"Operators":        {resource.Tenant, inTenant(), inSuper(notOurs), "Unpaired"},
+		"AnotherTenants":   {resource.Tenant, inTenant(), inSuper(othersTenant), "Unpaired"},
+		"NotInSuper":       {resource.Tenant, inTenant(), nil, "Unpaired"},
+		"NotInTenant":      {resource.Tenant, nil, inSuper(), "Unpaired"},
+		"OfSuper":          {resource.Super, inSuper(ofTenants), inTenant(func(c *corev1.ConfigMap) { c.UID = "new" }), "Paired"},
+		"OfSuperNewer":     {resource.Super, inSuper(ofTenants), inTenant(func(c *corev1.ConfigMap) { c.UID = "newer" }), "Unpaired"},
+		"TenantsOwn":       {resource.Super, inTenant(), inTenant(), "Unpaired"},
+		"SuperHasNoOrigin": {resource.Super, inSuper(ofTenants), nil, "Unpaired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kind.Origin = tc.origin
+			ops, _ := kind.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: tc.super})
+			if len(ops) == 0 || ops[len(ops)-1].Why != tc.want {
+				t.Errorf("got %+v, want it to end with %s", ops, tc.want)
+			}
+		})
+	}
+}
+
+func TestReportStatus(t *testing.T) {
+	tenant := &corev1.Service{ObjectMeta: metav1.ObjectMeta{UID: "u", ResourceVersion: "3"}}
+	same, err := resource.ReportStatus(tenant, func(*corev1.Service) {})
+	if err != nil || same != nil {
+		t.Errorf("nothing changes: %+v, %v", same, err)
+	}
+	ops, err := resource.ReportStatus(tenant, func(to *corev1.Service) {
+		to.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	})
+	if err != nil || len(ops) != 1 || ops[0].Side != resource.Tenant || ops[0].Verb != resource.PatchStatus || ops[0].Object != tenant {
+		t.Fatalf("got %+v, %v", ops, err)
+	}
+	if want := `{"metadata":{"uid":"u"},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}`; string(ops[0].Patch) != want {
+		t.Errorf("patch is %s, want %s", ops[0].Patch, want)
+	}
+	if len(tenant.Status.LoadBalancer.Ingress) > 0 {
+		t.Error("the cached object was changed")
+	}
+}
