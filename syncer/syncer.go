@@ -16,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -46,6 +47,9 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// followers is how many VirtualClusters are followed at a time. Each takes calls to the super cluster only.
+const followers = 8
+
 // movesBuffer is how many changes of state wait for the controller before the tenant that reports one more waits too.
 const movesBuffer = 1024
 
@@ -74,7 +78,13 @@ func owner(_ context.Context, root client.Object) []ctrl.Request {
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	offered := make(chan event.TypedGenericEvent[string], movesBuffer)
 	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
-	follower := newFollower(mgr, o.Inside)
+	wake := func(vc types.NamespacedName) {
+		select {
+		case moves <- event.TypedGenericEvent[types.NamespacedName]{Object: vc}:
+		case <-ctx.Done():
+		}
+	}
+	follower := newFollower(mgr, o.Inside, newContacts(ctx, wake))
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,
@@ -89,7 +99,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		},
 		Moved: func(id names.TenantID, _ tenants.State, _ string) {
 			if vc, ok := follower.virtualCluster(id); ok {
-				moves <- event.TypedGenericEvent[types.NamespacedName]{Object: vc}
+				wake(vc)
 			}
 		},
 	})
@@ -113,6 +123,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		For(&tenancyv1alpha1.VirtualCluster{}).
 		Watches(rootNamespace(), handler.EnqueueRequestsFromMapFunc(owner)).
 		WatchesRawSource(source.TypedChannel(moves, enqueue)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: followers}).
 		Complete(follower)
 	if err != nil {
 		return fmt.Errorf("creating the controller of VirtualClusters: %w", err)
