@@ -71,6 +71,9 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	}
 	// Endpoints that the super cluster computed while there was a selector must not become slices when there is none.
 	out.Labels[discoveryv1.LabelSkipMirror] = "true"
+	if in.Spec.Type == corev1.ServiceTypeClusterIP && len(in.Spec.ExternalIPs) > 0 {
+		out.Spec.ExternalTrafficPolicy = "" // it is for these IPs, which do not go down
+	}
 	if ownBalancer(in) {
 		withoutBalancer(out)
 	}
