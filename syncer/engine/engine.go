@@ -81,8 +81,7 @@ type Engine struct {
 	super    *cluster.Client
 	registry *tenants.Registry
 	brake    *brake
-	told     *told
-	blocked  *blocked
+	notices  *notices
 	sent     *sent
 	vetted   *vetted
 	metrics  *metrics
@@ -129,8 +128,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		options: o, super: super,
 		brake:   newBrake(o.Brake),
-		told:    &told{},
-		blocked: &blocked{},
+		notices: &notices{},
 		sent:    &sent{},
 		vetted:  &vetted{},
 		now:     time.Now,

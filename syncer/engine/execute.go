@@ -28,7 +28,8 @@ var errStale = errors.New("the cache lags behind")
 
 // execute carries out one operation.
 func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {
-	if e.sent.changesNothing(w.Name, key, op, e.now()) {
+	e.notices.says(witness{w.Name, key}, op)
+	if e.pointless(w, key, op) {
 		return nil
 	}
 	err := e.attempt(ctx, t, w, key, op)
@@ -42,11 +43,12 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	e.metrics.ops.WithLabelValues(w.Name, op.Side.String(), string(op.Verb), result).Inc()
 	if err == nil {
 		e.sent.accepted(w.Name, key, op, e.now())
+		e.notices.wrote(witness{w.Name, key}, op, e.now())
 		log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
 		return nil
 	}
 	if w.Optional && cluster.NotServed(err) {
-		return resource.Waiting(retryUnserved, "%s to be served", w.Name)
+		return resource.Blocked(retryUnserved, "NotServed", "the kind %s, which the underlying cluster does not know", w.GVK.Kind)
 	}
 	if op.Side == resource.Tenant {
 		if unreachable(err) {
@@ -87,7 +89,11 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		client = t.Client
 	}
 	if op.Absent {
-		if err := e.confirmAbsence(ctx, t, w, key, op); err != nil {
+		err := e.confirmAbsence(ctx, t, w, key, op)
+		if errors.Is(err, errStale) && op.Side == resource.Tenant {
+			return errors.Join(err, e.reclaim(ctx, w, key, op.Object))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -126,6 +132,9 @@ func (e *Engine) adopt(ctx context.Context, client *cluster.Client, w *worker, k
 			return refused
 		}
 		return err
+	}
+	if op.Side == resource.Super && stripped(existing, op.Object) && reflect.TypeOf(existing) == reflect.TypeOf(w.New()) {
+		return e.relabel(ctx, key.Tenant, existing)
 	}
 	if op.Side == resource.Super && existing.GetLabels()[names.LabelTenant] != string(key.Tenant) {
 		return resource.NameTaken(w.GVK.Kind, key)

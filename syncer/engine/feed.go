@@ -75,6 +75,9 @@ func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
 
 // superChanged queues what a super object belongs to; now is nil when it is gone, old is nil when it is new.
 func (e *Engine) superChanged(w *worker, old, now resource.Object) {
+	if old != nil && now != nil && old.GetLabels()[names.LabelTenant] != now.GetLabels()[names.LabelTenant] {
+		e.superChanged(w, old, nil) // somebody took the label away: for the tenant it is gone
+	}
 	o := now
 	if o == nil {
 		o = old

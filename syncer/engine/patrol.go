@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
@@ -20,6 +21,7 @@ func (e *Engine) patrol(ctx context.Context) {
 				e.patrolTenant(ctx, t)
 			}
 		}
+		e.notices.sweep(func(id names.TenantID) bool { return e.registry.Get(id) != nil })
 	}, e.options.Patrol, 0.1, true)
 }
 
@@ -34,7 +36,7 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		v.Withdrawn = w.withdrawn(key.Tenant)
 		tenant, super := e.pair(t, w.Kind, key)
 		ops, err := w.Decide(v, key, tenant, super)
-		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, key, op, e.now()) }
+		pointless := func(op resource.Op) bool { return e.pointless(w, key, op) }
 		if ops = slices.DeleteFunc(ops, pointless); err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()

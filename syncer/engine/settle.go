@@ -25,11 +25,9 @@ const (
 // settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
 func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err error) {
 	wait, waits := resource.AsWait(err)
-	if !waits || wait.Told == nil {
-		e.blocked.forget(witness{w.Name, key})
-	}
 	switch {
 	case err == nil:
+		e.notices.settled(witness{w.Name, key})
 		w.queue.Forget(key)
 		return
 	case waits:
@@ -38,10 +36,12 @@ func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err er
 	}
 	if reject, ok := resource.AsReject(err); ok {
 		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
-		e.tell(ctx, w, key, reject)
-		e.enqueueAfter(w, key, retryRejected)
+		due := e.tell(ctx, w, key, reject)
+		e.notices.settled(witness{w.Name, key})
+		e.enqueueAfter(w, key, min(retryRejected, due))
 		return
 	}
+	e.fails(ctx, w, key)
 	w.queue.AddRateLimited(key)
 	if errors.Is(err, errStale) || apierrors.IsConflict(err) || ctx.Err() != nil {
 		return

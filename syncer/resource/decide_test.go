@@ -507,3 +507,63 @@ func TestReportStatus(t *testing.T) {
 		t.Error("the cached object was changed")
 	}
 }
+
+// Nobody waits in silence: a Wait that says nothing of itself says that it lasts.
+func TestEveryWaitHasANotice(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err          error
+		reason, says string
+	}{
+		"Silent":  {resource.Waiting(time.Second, "the super namespace vc-x"), "Delayed", "ask the operator"},
+		"Blocked": {resource.Blocked(time.Second, "Waiting", "Secret %q", "db"), "Waiting", `Waiting for Secret "db"`},
+	} {
+		wait, ok := resource.AsWait(tc.err)
+		if !ok {
+			t.Fatalf("%s is no Wait", name)
+		}
+		if n := wait.Notice(); n.Reason != tc.reason || !strings.Contains(n.Message, tc.says) || strings.Contains(n.Message, "vc-x") {
+			t.Errorf("%s: %v", name, n)
+		}
+	}
+}
+
+// A replica whose label somebody took away is recognised by its annotations, and gets it back. Nothing else is written.
+func TestReplicasGetTheirLabelsBack(t *testing.T) {
+	unlabelled := func(c *corev1.ConfigMap) { delete(c.Labels, names.LabelTenant) }
+	elsewhere := func(c *corev1.ConfigMap) { c.Annotations[names.AnnotationNamespace] = "other" }
+	renamed := func(c *corev1.ConfigMap) { c.Annotations[names.AnnotationName] = "other" }
+	foreign := func(super *corev1.Namespace) { super.Labels = nil }
+	for name, tc := range map[string]struct {
+		tenant, super *corev1.ConfigMap
+		view          resource.View
+		want          []step
+		refused       bool
+	}{
+		"Unlabelled":         {inTenant(), inSuper(unlabelled), view(), []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Relabelled}}, false},
+		"Deleting":           {inTenant(deleting), inSuper(unlabelled), view(), []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Relabelled}}, false},
+		"Predecessors":       {inTenant(), inSuper(unlabelled, older), view(), nil, true},
+		"Operators":          {inTenant(), inSuper(unlabelled, notOurs), view(), nil, true},
+		"OfAnotherNamespace": {inTenant(), inSuper(unlabelled, elsewhere), view(), nil, true},
+		"OfAnotherName":      {inTenant(), inSuper(unlabelled, renamed), view(), nil, true},
+		"NotInOurNamespace":  {inTenant(), inSuper(unlabelled), view(foreign), nil, false}, // it waits
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := configMaps().Decide(tc.view, key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: tc.super})
+			var got []step
+			for _, op := range ops {
+				got = append(got, step{op.Verb, op.Side, op.Why, op.Absent})
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			if _, refused := resource.AsReject(err); refused != tc.refused {
+				t.Errorf("got %v", err)
+			}
+			if len(ops) > 0 {
+				if diff := cmp.Diff(inSuper(), apply(t, inSuper(unlabelled), ops[0].Patch)); diff != "" {
+					t.Errorf("after the patch: -want +got\n%s", diff)
+				}
+			}
+		})
+	}
+}

@@ -219,6 +219,7 @@ const (
 	Bound       = "Bound"
 	Expiring    = "Expiring"
 	Readdressed = "Readdressed"
+	Relabelled  = "Relabelled"
 )
 
 // Resource describes how one kind is synchronised. Zero fields mean the common case: the tenant's spec is the truth

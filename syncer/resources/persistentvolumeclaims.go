@@ -193,7 +193,7 @@ func reclaimable(v resource.View, in *corev1.PersistentVolumeClaim, pv, replica 
 		}
 	}
 	if !reservedFor(replica, in) {
-		return resource.Waiting(retryVolume, "volume %s to be released by its last claim", pv.Name)
+		return resource.Blocked(retryVolume, "Waiting", "volume %q to be released by its last claim", pv.Name)
 	}
 	return nil
 }

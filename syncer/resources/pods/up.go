@@ -23,10 +23,12 @@ func unpaired(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op, err
 			return ops, err
 		}
 		return unplaced(v, tenant)
-	case super.Labels[names.LabelTenant] != string(v.Tenant.ID) && tenant.DeletionTimestamp != nil: // somebody else's stands there
-		return gone(tenant)
-	default:
+	case tenant.DeletionTimestamp == nil || super.Labels[names.LabelTenant] == string(v.Tenant.ID):
 		return nil, nil // a predecessor's goes first
+	case super.Labels[names.LabelTenant] == "" && super.Annotations[names.AnnotationUID] == string(tenant.UID):
+		return nil, nil // it gets its label back first
+	default: // somebody else's stands there
+		return gone(tenant)
 	}
 }
 
