@@ -43,6 +43,8 @@ type Options struct {
 	Timeout, Probe, Patrol time.Duration
 	// Brake of deletions.
 	Brake engine.BrakeOptions
+	// TraceAddress is where traces are served, see package engine; nowhere when it is empty.
+	TraceAddress string
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
 }
@@ -112,6 +114,11 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	}
 	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {
 		return fmt.Errorf("adding the engine to the manager: %w", err)
+	}
+	if o.TraceAddress != "" {
+		if err := serveTraces(mgr, o.TraceAddress, e.Trace); err != nil {
+			return err
+		}
 	}
 	enqueue := handler.TypedFuncs[types.NamespacedName, ctrl.Request]{
 		GenericFunc: func(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q queue) {

@@ -25,9 +25,12 @@ const (
 // settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
 func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err error) {
 	wait, waits := resource.AsWait(err)
+	if err != nil {
+		e.notices.failed(witness{w.Name, key}, err, e.now())
+	}
 	switch {
 	case err == nil:
-		e.notices.settled(witness{w.Name, key})
+		e.notices.converged(witness{w.Name, key})
 		w.queue.Forget(key)
 		return
 	case waits:

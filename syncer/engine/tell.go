@@ -40,6 +40,17 @@ type notice struct {
 	since time.Time          // since when it waits or fails, zero when it does not
 	last  time.Time          // when something was told last
 	told  map[string]telling // by the name of the event
+
+	// What came of the decisions in a row that left the object unlike it should be.
+	outcome outcome
+}
+
+// outcome is what came of the last decision about an object.
+type outcome struct {
+	kind  string // as in a Trace
+	err   string
+	at    time.Time
+	tries int
 }
 
 // telling is one event.
@@ -68,6 +79,34 @@ func (n *notices) unsettled(who witness, now time.Time) time.Duration {
 		of.since = now
 	}
 	return now.Sub(of.since)
+}
+
+// failed notes what came of a decision that left the object unlike it should be.
+func (n *notices) failed(who witness, err error, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	of := n.get(who)
+	of.outcome = outcome{kind: kindOf(err), err: err.Error(), at: now, tries: of.outcome.tries + 1}
+}
+
+// recall returns since when an object has been waiting or failing, zero when it has not, and what came of the last decision.
+func (n *notices) recall(who witness) (since time.Time, last outcome) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if of := n.of[who]; of != nil {
+		return of.since, of.outcome
+	}
+	return since, last
+}
+
+// converged notes that an object is as it should be.
+func (n *notices) converged(who witness) {
+	n.mu.Lock()
+	if of := n.of[who]; of != nil {
+		of.outcome = outcome{}
+	}
+	n.mu.Unlock()
+	n.settled(who)
 }
 
 // settled notes that an object neither waits nor fails, and forgets what the last decision did not say any more: should it

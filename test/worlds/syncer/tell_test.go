@@ -2,7 +2,12 @@ package syncer_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +19,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
+	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -215,4 +222,70 @@ func (r *running) losesLabels(t *testing.T, of tenant, o client.Object, labels [
 		}
 		return nil
 	})
+}
+
+// Whoever looks after the syncer learns how an object is, why, and what happens next.
+func TestTraces(t *testing.T) {
+	const ns = "traced"
+	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, func(o *syncer.Options) { o.TraceAddress = address })
+	of := r.tenants[0]
+	r.namespace(t, of, ns)
+	of.world.MakePod(t, worlds.Pod(ns, "good"))
+	super := r.superPod(t, of, ns, "good")
+	privileged := worlds.Pod(ns, "bad")
+	privileged.Spec.HostNetwork = true
+	of.world.MakePod(t, privileged)
+	waiting := worlds.Pod(ns, "waiting")
+	waiting.Spec.Volumes = []corev1.Volume{{Name: "a", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}}}
+	of.world.MakePod(t, waiting)
+
+	trace := func(ctx context.Context, kind, name string) (*engine.Trace, error) {
+		query := url.Values{"tenant": {string(of.id)}, "kind": {kind}, "namespace": {ns}, "name": {name}}
+		in, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+names.TracePath+"?"+query.Encode(), nil)
+		if err != nil {
+			return nil, err
+		}
+		out, err := http.DefaultClient.Do(in)
+		if err != nil {
+			return nil, err
+		}
+		defer out.Body.Close() //nolint:errcheck // it was read
+		if out.StatusCode != http.StatusOK {
+			return nil, errors.New(out.Status)
+		}
+		got := &engine.Trace{}
+		return got, json.NewDecoder(out.Body).Decode(got)
+	}
+	for name, tc := range map[string]struct{ kind, outcome, replica, last string }{
+		"good":    {"pods", engine.InStep, "of this origin", ""},
+		"bad":     {"Pod", engine.Refuses, "there is none", "PodSecurity"},
+		"waiting": {"pod", engine.Waiting, "there is none", `persistentvolumeclaim "data" not found`},
+	} {
+		worlds.Eventually(t, limit, "the trace of "+name, func(ctx context.Context) error {
+			got, err := trace(ctx, tc.kind, name)
+			if err != nil {
+				return err
+			}
+			if got.Outcome != tc.outcome || got.Replica != tc.replica || !strings.Contains(got.Last, tc.last) || (got.Tries > 0) != (tc.last != "") || got.Tenant == nil {
+				return fmt.Errorf("got %+v", got)
+			}
+			if name == "good" && (got.Super == nil || got.Super.UID != super.UID || got.Super.Namespace != of.super(ns)) {
+				return fmt.Errorf("got %+v", got.Super)
+			}
+			return nil
+		})
+	}
+	for _, kind := range []string{"otherpods", "things"} {
+		if _, err := trace(t.Context(), kind, "good"); err == nil {
+			t.Errorf("%s are traced", kind)
+		}
+	}
 }
