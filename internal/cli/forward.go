@@ -6,10 +6,10 @@ import (
 	"io"
 	"net/http"
 
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -44,7 +44,7 @@ func (c *cli) forwardPort(ctx context.Context, pod client.ObjectKey, port int) (
 	go func() { ended <- forwarder.ForwardPorts() }()
 	end := func() {
 		close(stop)
-		<-ended
+		_ = <-ended // it was told to
 	}
 	select {
 	case err := <-ended:

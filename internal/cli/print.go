@@ -20,6 +20,9 @@ type output struct {
 	flags  *genericclioptions.PrintFlags
 }
 
+// text is the type of all columns.
+const text = "string"
+
 // formats that exist besides those of the flag's printers.
 const (
 	forPeople = ""
@@ -60,13 +63,13 @@ func (o *output) table(c *cli, items []tenancyv1alpha1.VirtualCluster, options p
 // table has the columns of kubectl get.
 func table(items []tenancyv1alpha1.VirtualCluster, now time.Time) *metav1.Table {
 	t := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{
-		{Name: "Name", Type: "string", Format: "name"},
-		{Name: "Phase", Type: "string"},
-		{Name: "Version", Type: "string"},
-		{Name: "Endpoint", Type: "string"},
-		{Name: "Age", Type: "string"},
-		{Name: "Root Namespace", Type: "string", Priority: 1},
-		{Name: "Message", Type: "string", Priority: 1},
+		{Name: "Name", Type: text, Format: "name"},
+		{Name: "Phase", Type: text},
+		{Name: "Version", Type: text},
+		{Name: "Endpoint", Type: text},
+		{Name: "Age", Type: text},
+		{Name: "Root Namespace", Type: text, Priority: 1},
+		{Name: "Message", Type: text, Priority: 1},
 	}}
 	for i := range items {
 		vc := &items[i]

@@ -174,7 +174,7 @@ func (c *cli) printTrace(out *output, body []byte) error {
 func objectsTable(t *trace, now time.Time) *metav1.Table {
 	table := &metav1.Table{}
 	for _, name := range []string{"Cluster", "Namespace", "Name", "UID", "Age", "Version", "State"} {
-		table.ColumnDefinitions = append(table.ColumnDefinitions, metav1.TableColumnDefinition{Name: name, Type: "string"})
+		table.ColumnDefinitions = append(table.ColumnDefinitions, metav1.TableColumnDefinition{Name: name, Type: text})
 	}
 	for _, row := range []struct {
 		cluster string
@@ -197,7 +197,7 @@ func objectsTable(t *trace, now time.Time) *metav1.Table {
 
 // factsTable shows all else.
 func factsTable(t *trace, now time.Time) *metav1.Table {
-	table := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{{Name: "Fact", Type: "string"}, {Name: "Value", Type: "string"}}}
+	table := &metav1.Table{ColumnDefinitions: []metav1.TableColumnDefinition{{Name: "Fact", Type: text}, {Name: "Value", Type: text}}}
 	add := func(name, value string) {
 		if value != "" {
 			table.Rows = append(table.Rows, metav1.TableRow{Cells: []any{name, value}})

@@ -26,9 +26,3 @@ func (m *remembered[K, V]) put(key K, value V) {
 	}
 	m.last[key] = value
 }
-
-func (m *remembered[K, V]) forget(key K) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.last, key)
-}
