@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/portforward"
@@ -41,10 +42,11 @@ func (c *cli) forwardPort(ctx context.Context, pod client.ObjectKey, port int) (
 		return "", nil, fmt.Errorf("preparing to forward a port: %w", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- forwarder.ForwardPorts() }()
+	var running sync.WaitGroup
+	running.Go(func() { ended <- forwarder.ForwardPorts() })
 	end := func() {
 		close(stop)
-		_ = <-ended // it was told to
+		running.Wait()
 	}
 	select {
 	case err := <-ended:
