@@ -27,7 +27,6 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
-	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
@@ -37,9 +36,6 @@ type queue = workqueue.TypedRateLimitingInterface[ctrl.Request]
 
 // credentialsAge is how often the kubeconfig of a connected tenant is read again although nothing happened.
 const credentialsAge = 5 * time.Minute
-
-// pinTimeout bounds the first contact with an external control plane.
-const pinTimeout = 10 * time.Second
 
 // defaultDomain is the DNS domain of a cluster that names none.
 const defaultDomain = "cluster.local"
@@ -55,13 +51,15 @@ type follower struct {
 	inside bool
 	engine *engine.Engine
 
+	contacts *contacts
+
 	mu        sync.Mutex
 	connected map[types.NamespacedName]names.TenantID // guarded by mu
 }
 
-func newFollower(mgr manager.Manager, inside bool) *follower {
+func newFollower(mgr manager.Manager, inside bool, contacts *contacts) *follower {
 	return &follower{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, contacts: contacts,
 		connected: map[types.NamespacedName]names.TenantID{},
 	}
 }
@@ -83,6 +81,7 @@ func (f *follower) follow(vc types.NamespacedName, id names.TenantID) {
 	f.mu.Lock()
 	before := f.connected[vc]
 	if id == "" {
+		f.contacts.forget(vc)
 		delete(f.connected, vc)
 	} else {
 		f.connected[vc] = id
@@ -185,7 +184,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 		if !external {
 			return nil, nil // vc-manager pins it
 		}
-		if spec.Identity, err = f.pin(ctx, vc, spec); err != nil {
+		if spec.Identity, err = f.pin(ctx, vc, spec, data); err != nil || spec.Identity == "" {
 			return nil, err
 		}
 	}
@@ -256,26 +255,25 @@ func secretKey(ref *tenancyv1alpha1.SecretKeyReference) string {
 }
 
 // pin records the identity of an external control plane at the first contact, so that the syncer can serve one without
-// vc-manager. Whoever writes first wins.
-func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, spec *tenants.Spec) (types.UID, error) {
-	c, err := cluster.NewClient(spec.Config, pinTimeout)
+// vc-manager. Whoever writes first wins. It is empty until the control plane has answered, which nobody waits for here.
+func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, spec *tenants.Spec, kubeconfig []byte) (types.UID, error) {
+	sum := sha256.Sum256(fmt.Appendf(kubeconfig, "\n%s", vc.UID))
+	uid, err := f.contacts.identity(client.ObjectKeyFromObject(vc), hex.EncodeToString(sum[:]), spec.Config)
 	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	var ns corev1.Namespace
-	if err := c.Get(ctx, "", metav1.NamespaceSystem, &ns); err != nil {
 		return "", fmt.Errorf("contacting the control plane of VirtualCluster %s/%s: %w", vc.Namespace, vc.Name, err)
 	}
+	if uid == "" {
+		return "", nil
+	}
 	before := vc.DeepCopy()
-	vc.Status.ControlPlaneUID = string(ns.UID)
+	vc.Status.ControlPlaneUID = string(uid)
 	if vc.Status.ClusterNamespace == "" {
 		vc.Status.ClusterNamespace = string(spec.Facts.ID)
 	}
 	if err := f.client.Status().Patch(ctx, vc, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return "", fmt.Errorf("recording the identity of VirtualCluster %s/%s: %w", vc.Namespace, vc.Name, err)
 	}
-	return ns.UID, nil
+	return uid, nil
 }
 
 // release goes on with a tenant that waits for a person, when one asked for it.

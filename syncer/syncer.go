@@ -43,6 +43,8 @@ type Options struct {
 	Timeout, Probe, Patrol time.Duration
 	// Brake of deletions.
 	Brake engine.BrakeOptions
+	// TraceAddress is where traces are served, see package engine; nowhere when it is empty.
+	TraceAddress string
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
 }
@@ -79,7 +81,13 @@ func owner(_ context.Context, root client.Object) []ctrl.Request {
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	offered := make(chan event.TypedGenericEvent[string], movesBuffer)
 	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
-	follower := newFollower(mgr, o.Inside)
+	wake := func(vc types.NamespacedName) {
+		select {
+		case moves <- event.TypedGenericEvent[types.NamespacedName]{Object: vc}:
+		case <-ctx.Done():
+		}
+	}
+	follower := newFollower(mgr, o.Inside, newContacts(ctx, wake))
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,
@@ -94,7 +102,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		},
 		Moved: func(id names.TenantID, _ tenants.State, _ string) {
 			if vc, ok := follower.virtualCluster(id); ok {
-				moves <- event.TypedGenericEvent[types.NamespacedName]{Object: vc}
+				wake(vc)
 			}
 		},
 	})
@@ -107,6 +115,11 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	}
 	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {
 		return fmt.Errorf("adding the engine to the manager: %w", err)
+	}
+	if o.TraceAddress != "" {
+		if err := serveTraces(mgr, o.TraceAddress, e.Trace); err != nil {
+			return err
+		}
 	}
 	enqueue := handler.TypedFuncs[types.NamespacedName, ctrl.Request]{
 		GenericFunc: func(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q queue) {

@@ -22,6 +22,7 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/command"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
 )
 
@@ -35,6 +36,7 @@ func run(ctx context.Context, args []string) error {
 	elect := flags.Bool("leader-elect", false, "Elect a leader among replicas; needed as soon as there is more than one.")
 	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
+	traceAddress := flags.String("trace-bind-address", fmt.Sprintf("127.0.0.1:%d", names.TracePort), "Address of what kubectl vc trace asks, by a forwarded port. Whoever reaches it learns names and states of objects, not content; 0 switches it off.")
 	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
 	flags.StringVar(&options.HostsImage, "hosts-image", "", "Image with vn-hosts, which runs first in pods of tenants that have a subdomain and writes the tenant's names into their /etc/hosts. When empty, they find the super cluster's names there.")
 	flags.IntVar(&options.Workers, "workers", 8, "Objects of one tenant that are worked on at the same time.")
@@ -47,6 +49,9 @@ func run(ctx context.Context, args []string) error {
 	logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *traceAddress != "0" {
+		options.TraceAddress = *traceAddress
 	}
 	logger := zap.New(zap.UseFlagOptions(&logging))
 	ctrl.SetLogger(logger)

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -84,6 +85,8 @@ type terminal struct {
 	kubeconfig string
 	in         string
 	out, err   bytes.Buffer
+	// syncers are the addresses to which ports of pods are forwarded.
+	syncers map[client.ObjectKey]string
 }
 
 func newTerminal(t *testing.T, objects ...client.Object) *terminal {
@@ -121,6 +124,13 @@ func (x *terminal) run(ctx context.Context, args ...string) int {
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(x.in), Out: &x.out, ErrOut: &x.err},
 		flags:     flags, poll: time.Millisecond,
 		connect: func() (client.Client, error) { return x.super, nil },
+		forward: func(_ context.Context, pod client.ObjectKey, _ int) (string, func(), error) {
+			address, ok := x.syncers[pod]
+			if !ok {
+				return "", nil, fmt.Errorf("there is no pod %s", pod)
+			}
+			return address, func() {}, nil
+		},
 	}
 	root := c.command()
 	root.SetArgs(args)

@@ -20,6 +20,9 @@ type output struct {
 	flags  *genericclioptions.PrintFlags
 }
 
+// text is the type of all columns.
+const text = "string"
+
 // formats that exist besides those of the flag's printers.
 const (
 	forPeople = ""
@@ -56,9 +59,6 @@ func (o *output) table(c *cli, items []tenancyv1alpha1.VirtualCluster, options p
 	options.Wide = o.format == wide
 	return printers.NewTablePrinter(options).PrintObj(table(items, now), c.Out)
 }
-
-// text is the type of the columns of tables.
-const text = "string"
 
 // table has the columns of kubectl get.
 func table(items []tenancyv1alpha1.VirtualCluster, now time.Time) *metav1.Table {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,6 +31,8 @@ type cli struct {
 	flags *genericclioptions.ConfigFlags
 	// connect returns a client of the super cluster.
 	connect func() (client.Client, error)
+	// forward makes a port of a pod reachable until stop is called, and returns its address.
+	forward func(ctx context.Context, pod client.ObjectKey, port int) (address string, stop func(), err error)
 	// poll is the time between two looks at something waited for.
 	poll time.Duration
 }
@@ -39,7 +42,7 @@ func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	c := &cli{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true), poll: 500 * time.Millisecond}
 	// There is no flag by which not to verify the super cluster.
 	c.flags.Insecure = nil
-	c.connect = c.superClient
+	c.connect, c.forward = c.superClient, c.forwardPort
 	root := c.command()
 	arguments := args[1:]
 	if strings.TrimSuffix(filepath.Base(args[0]), ".exe") == completer {
@@ -90,6 +93,7 @@ To complete arguments after "kubectl vc", link this program as ` + completer + `
 		c.kubeconfigCommand(),
 		c.execCommand(),
 		c.shellCommand(),
+		c.traceCommand(),
 		c.deleteCommand(),
 		c.heldCommand(),
 		c.releaseCommand(),
@@ -100,7 +104,7 @@ To complete arguments after "kubectl vc", link this program as ` + completer + `
 // scheme returns the kinds that kubectl-vc reads and writes.
 func scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, tenancyv1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, tenancyv1alpha1.AddToScheme} {
 		if err := add(s); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -112,9 +116,10 @@ func scheme() (*runtime.Scheme, error) {
 func mapper() apimeta.RESTMapper {
 	m := apimeta.NewDefaultRESTMapper(nil)
 	for gv, kinds := range map[schema.GroupVersion][]string{
-		corev1.SchemeGroupVersion:      {"Pod", "Secret"},
-		appsv1.SchemeGroupVersion:      {"StatefulSet"},
-		tenancyv1alpha1.GroupVersion(): {"VirtualCluster"},
+		corev1.SchemeGroupVersion:         {"Pod", "Secret"},
+		appsv1.SchemeGroupVersion:         {"StatefulSet"},
+		coordinationv1.SchemeGroupVersion: {"Lease"},
+		tenancyv1alpha1.GroupVersion():    {"VirtualCluster"},
 	} {
 		for _, kind := range kinds {
 			m.Add(gv.WithKind(kind), apimeta.RESTScopeNamespace)

@@ -172,6 +172,12 @@ const (
 // VNAgentPort is the port of every node on which vn-agent serves the kubelet API to tenants' kube-apiservers.
 const VNAgentPort = 10550
 
+// TracePort and TracePath are where vc-syncer, by default, answers kubectl vc trace, on a loopback address.
+const (
+	TracePort = 8082
+	TracePath = "/trace"
+)
+
 // VNAgentOrganization is the organization (O) of client certificates that vn-agent accepts; the common name is the
 // TenantID. They are issued only by the vn-agent client CA, which lives in the namespace of vc-manager.
 const VNAgentOrganization = Prefix + "tenant"

@@ -91,7 +91,7 @@ type Engine struct {
 	surveys      surveys
 	pools        sync.Map // of *pool, by names.TenantID
 	turns        *turns
-	told         *told
+	notices      *notices
 	sent         *sent
 	vetted       *vetted
 	broken       *lru.Cache // of errors, by version
@@ -139,7 +139,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		options: o, super: super, superHistory: newSuperHistory(super),
 		gate:    newGate(o.Brake),
 		surveys: surveys{asked: make(chan names.TenantID, maxSurveys)},
-		told:    &told{},
+		notices: &notices{},
 		sent:    &sent{},
 		vetted:  &vetted{},
 		broken:  lru.New(maxRemembered),

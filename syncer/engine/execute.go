@@ -27,7 +27,8 @@ var errStale = errors.New("the cache lags behind")
 
 // execute carries out one operation.
 func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {
-	if e.sent.changesNothing(w.Name, key, op, e.now()) {
+	e.notices.says(witness{w.Name, key}, op)
+	if e.pointless(w, key, op) {
 		return nil
 	}
 	err := e.attempt(ctx, t, w, key, op)
@@ -44,7 +45,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		return nil
 	}
 	if w.Optional && cluster.NotServed(err) {
-		return resource.Waiting(retryUnserved, "%s to be served", w.Name)
+		return resource.Blocked(retryUnserved, "NotServed", "the kind %s, which the underlying cluster does not know", w.GVK.Kind)
 	}
 	if op.Side == resource.Tenant {
 		if unreachable(err) {
@@ -85,6 +86,7 @@ func (e *Engine) done(ctx context.Context, t *tenants.Tenant, w *worker, key res
 		t.Touched(w.Precious)
 	}
 	e.sent.accepted(w.Name, key, op, e.now())
+	e.notices.wrote(witness{w.Name, key}, op, e.now())
 	log.FromContext(ctx).V(1).Info("Done", "resource", w.Name, "key", key.String(), "side", op.Side.String(), "verb", string(op.Verb), "why", op.Why)
 }
 
@@ -95,7 +97,11 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		client = t.Client
 	}
 	if deletes(op) {
-		if err := e.permit(ctx, t, w, key, op); err != nil {
+		err := e.permit(ctx, t, w, key, op)
+		if errors.Is(err, errStale) && op.Side == resource.Tenant {
+			return errors.Join(err, e.reclaim(ctx, t, w, key, op.Object))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -116,7 +122,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	case apierrors.IsConflict(err) && op.Verb == resource.Delete:
 		return nil // a successor of the same name stands there; its event brings the key back
 	case op.Verb == resource.Create && (apierrors.IsAlreadyExists(err) || refusal(err)):
-		return e.adopt(ctx, client, w, key, op, err)
+		return e.adopt(ctx, t, client, w, key, op, err)
 	default:
 		return err
 	}
@@ -124,7 +130,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 
 // adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
 // made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
-func (e *Engine) adopt(ctx context.Context, client caller, w *worker, key resource.Key, op resource.Op, refused error) error {
+func (e *Engine) adopt(ctx context.Context, t *tenants.Tenant, client caller, w *worker, key resource.Key, op resource.Op, refused error) error {
 	existing, ok := emptyLike(op.Object)
 	if !ok {
 		return refused
@@ -134,6 +140,9 @@ func (e *Engine) adopt(ctx context.Context, client caller, w *worker, key resour
 			return refused
 		}
 		return err
+	}
+	if op.Side == resource.Super && stripped(existing, op.Object) && reflect.TypeOf(existing) == reflect.TypeOf(w.New()) {
+		return e.relabel(ctx, t, existing)
 	}
 	if op.Side == resource.Super && existing.GetLabels()[names.LabelTenant] != string(key.Tenant) {
 		return resource.NameTaken(w.GVK.Kind, key)

@@ -110,6 +110,9 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	default:
 		return // everything is queued then
 	}
+	if old != nil && now != nil && old.GetLabels()[names.LabelTenant] != now.GetLabels()[names.LabelTenant] {
+		e.superChanged(w, old, nil) // somebody took the label away: for the tenant it is gone
+	}
 	o := now
 	if o == nil {
 		o = old

@@ -26,7 +26,7 @@ func (e *Engine) mint(ctx context.Context, t *tenants.Tenant, op resource.Op) er
 		status, err := t.Client.Token(ctx, token)
 		if err != nil {
 			if apierrors.IsNotFound(err) { // the pod or its account is gone, or not there yet
-				return resource.Waiting(retryTokens, "service account %s/%s and pod %s", token.Namespace, token.ServiceAccount, token.PodName)
+				return resource.Blocked(retryTokens, "Waiting", "service account %q, which does not exist", token.ServiceAccount)
 			}
 			return fmt.Errorf("requesting a token of service account %s/%s: %w", token.Namespace, token.ServiceAccount, err)
 		}
@@ -49,7 +49,7 @@ func (e *Engine) mint(ctx context.Context, t *tenants.Tenant, op resource.Op) er
 	if err := super.Get(ctx, secret.Namespace, secret.Name, existing); err != nil {
 		return fmt.Errorf("reading the token secret %s/%s: %w", secret.Namespace, secret.Name, err)
 	}
-	if existing.Labels[names.LabelTenant] != string(t.Facts.ID) {
+	if existing.Labels[names.LabelTenant] != string(t.Facts.ID) && !stripped(existing, secret) {
 		return fmt.Errorf("secret %s/%s is not ours", secret.Namespace, secret.Name)
 	}
 	renewed := existing.DeepCopy()

@@ -38,6 +38,7 @@ func (e *Engine) patrol(ctx context.Context) {
 					e.survey(ctx, t)
 				}
 			}
+			e.notices.sweep(func(id names.TenantID) bool { return e.registry.Get(id) != nil })
 			next.Reset(wait.Jitter(e.options.Patrol, patrolJitter))
 		}
 	}
@@ -53,7 +54,7 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		if e.tried(w, d.key) {
 			return
 		}
-		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, d.key, op, e.now()) }
+		pointless := func(op resource.Op) bool { return e.pointless(w, d.key, op) }
 		if ops := slices.DeleteFunc(d.ops, pointless); d.err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()

@@ -74,7 +74,6 @@ func (e *Engine) forget(p *pool) {
 	if !e.pools.CompareAndDelete(id, p) {
 		return // it is connected anew
 	}
-	e.told.drop(id)
 	e.sent.drop(id)
 	e.vetted.drop(id)
 	e.gate.release(id)

@@ -16,6 +16,7 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	tenantObject, superObject := e.pair(t, w.Kind, key)
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
+	e.notices.begin(witness{w.Name, key})
 	ops, err := w.Decide(v, key, tenantObject, superObject)
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {

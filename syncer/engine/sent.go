@@ -52,6 +52,11 @@ func (s *sent) changesNothing(kind string, key resource.Key, op resource.Op, now
 	return last.uid == p.uid && last.version == p.version && last.body == p.body && now.Sub(last.at) < sendAgain
 }
 
+// pointless says whether there is no point in an operation: it would change nothing, or say what was said not long ago.
+func (e *Engine) pointless(w *worker, key resource.Key, op resource.Op) bool {
+	return e.sent.changesNothing(w.Name, key, op, e.now()) || e.notices.repeats(witness{w.Name, key}, op, e.now())
+}
+
 // accepted notes that an API server accepted a patch.
 func (s *sent) accepted(kind string, key resource.Key, op resource.Op, now time.Time) {
 	if where, p, ok := patchOf(kind, key, op, now); ok {

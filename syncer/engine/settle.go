@@ -25,11 +25,13 @@ const (
 
 // settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
 func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Key, err error) {
-	i := item{w.Name, key}
+	i, who := item{w.Name, key}, witness{w.Name, key}
 	if err == nil {
+		e.notices.converged(who)
 		p.retries.done(i)
 		return
 	}
+	e.notices.failed(who, err, e.now())
 	if broken, ok := asPanicked(err); ok {
 		e.setAside(ctx, p, w, i, broken)
 		return
@@ -42,10 +44,12 @@ func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Ke
 	if reject, ok := resource.AsReject(err); ok {
 		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
 		lasted := p.retries.lasting(i, err, e.now())
-		e.tell(ctx, w, key, reject)
-		p.queue.addAfter(i, backlog, backoff(lasted, firstRejected, lastRejected))
+		due := e.tell(ctx, w, key, reject)
+		e.notices.settled(who)
+		p.queue.addAfter(i, backlog, min(backoff(lasted, firstRejected, lastRejected), due))
 		return
 	}
+	e.fails(ctx, w, key)
 	delay, failures := p.retries.failed(i)
 	p.queue.addAfter(i, live, delay)
 	if errors.Is(err, errStale) || apierrors.IsConflict(err) {
@@ -54,23 +58,4 @@ func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Ke
 	if failures > 3 { // a few failures are life
 		log.FromContext(ctx).Error(err, "Cannot synchronise yet", "resource", w.Name, "key", key.String())
 	}
-}
-
-// patience is how long an object may wait for something that may never come before the tenant is told.
-const patience = 10 * time.Second
-
-// await returns when an object that has waited for a while is looked at again, and tells the tenant once that has lasted.
-func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *resource.Wait, lasted time.Duration) time.Duration {
-	after := backoff(lasted, wait.After, lastWait)
-	if wait.Due {
-		after = wait.After
-	}
-	if wait.Told == nil {
-		return after
-	}
-	if left := patience - lasted; left > 0 {
-		return min(after, left)
-	}
-	e.tell(ctx, w, key, wait.Told)
-	return after
 }

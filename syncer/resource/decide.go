@@ -34,14 +34,27 @@ func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
 	if r.Down != nil {
 		ops, err = r.replicate(v, key, p)
 	}
-	if r.Up == nil || v.Withdrawn || !v.Enabled(r.Name) {
+	follow := r.Unpaired
+	if r.paired(v, key, p) {
+		follow = r.Up
+	}
+	if follow == nil || v.Withdrawn || !v.Enabled(r.Name) {
 		return ops, err
 	}
-	up, upErr := r.Up(v, p)
+	up, upErr := follow(v, p)
 	if err == nil {
 		err = upErr
 	}
 	return append(ops, up...), err
+}
+
+// paired says whether one object of the pair is the replica of the other, and of no predecessor of that.
+func (r *Resource[T]) paired(v View, key Key, p Pair[T]) bool {
+	origin, replica := p.Tenant, p.Super
+	if r.Origin == Super {
+		origin, replica = p.Super, p.Tenant
+	}
+	return present(origin) && present(replica) && r.ours(v, key, replica) && replica.GetAnnotations()[names.AnnotationUID] == string(origin.GetUID())
 }
 
 // replicate decides about the replica alone.
@@ -60,7 +73,7 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		if !present(origin) || !r.needed(v, origin) {
 			return nil, nil
 		}
-		return nil, NameTaken(r.GVK.Kind, key)
+		return r.reclaim(v, key, side, origin, replica)
 	}
 	switch {
 	case !present(origin):
@@ -101,6 +114,18 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		err = refused
 	}
 	return ops, err
+}
+
+// reclaim gives a replica of the very origin the label of its tenant back, which somebody took away. Anything else is not
+// ours.
+func (r *Resource[T]) reclaim(v View, key Key, side Side, origin, replica T) ([]Op, error) {
+	if side != Super || replica.GetLabels()[names.LabelTenant] != "" || !r.made(key, replica) || replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()) {
+		return nil, NameTaken(r.GVK.Kind, key)
+	}
+	if err := r.namespaceReady(v, key, side); err != nil {
+		return nil, err
+	}
+	return Relabel(v.Tenant.ID, replica)
 }
 
 // remove returns the operation that deletes a replica whose origin is gone.
@@ -202,20 +227,22 @@ func (r *Resource[T]) namespaceReady(v View, key Key, side Side) error {
 		inSuper.GetLabels()[names.LabelTenant] != string(v.Tenant.ID) ||
 		inSuper.GetAnnotations()[names.AnnotationNamespace] != key.Namespace ||
 		inSuper.GetAnnotations()[names.AnnotationUID] != string(inTenant.GetUID()) {
-		return Waiting(retryDependency, "the super namespace of %s", key.Namespace)
+		return Blocked(retryDependency, "Waiting", "namespace %q, which the underlying cluster does not have yet; if that lasts, events of the namespace say why", key.Namespace)
 	}
 	return nil
 }
 
 // ours says whether the replica was made by us for this key, whatever UID its origin had then.
 func (r *Resource[T]) ours(v View, key Key, replica T) bool {
-	a := replica.GetAnnotations()
-	if a[names.AnnotationUID] == "" {
-		return false
-	}
 	if r.Origin == Super {
-		return true
+		return replica.GetAnnotations()[names.AnnotationUID] != ""
 	}
+	return replica.GetLabels()[names.LabelTenant] == string(v.Tenant.ID) && r.made(key, replica)
+}
+
+// made says whether the annotations of an object of the super cluster say that it was made for this key.
+func (r *Resource[T]) made(key Key, replica T) bool {
+	a := replica.GetAnnotations()
 	name, renamed := a[names.AnnotationName]
 	if !renamed {
 		name = key.Name
@@ -224,7 +251,7 @@ func (r *Resource[T]) ours(v View, key Key, replica T) bool {
 	if r.Name == namespaces {
 		name, namespace = namespace, ""
 	}
-	return replica.GetLabels()[names.LabelTenant] == string(v.Tenant.ID) && namespace == key.Namespace && name == key.Name
+	return a[names.AnnotationUID] != "" && namespace == key.Namespace && name == key.Name
 }
 
 // stamp gives the replica its name and the marks of ownership, last, so that nothing the tenant wrote survives under a

@@ -450,3 +450,120 @@ func TestDecideDisabled(t *testing.T) {
 		})
 	}
 }
+
+// What flows back comes from the replica of the very object: not from a predecessor's, and not from what is not ours.
+func TestOnlyPairsFlowBack(t *testing.T) {
+	kind := configMaps()
+	follow := func(why string) func(resource.View, resource.Pair[*corev1.ConfigMap]) ([]resource.Op, error) {
+		return func(resource.View, resource.Pair[*corev1.ConfigMap]) ([]resource.Op, error) {
+			return []resource.Op{{Verb: resource.PatchStatus, Why: why}}, nil
+		}
+	}
+	kind.Up, kind.Unpaired = follow("Paired"), follow("Unpaired")
+	ofTenants := func(c *corev1.ConfigMap) { c.Labels[names.LabelTenant] = "" }
+	for name, tc := range map[string]struct {
+		origin        resource.Side
+		tenant, super *corev1.ConfigMap
+		want          string
+	}{
+		"Pair":             {resource.Tenant, inTenant(), inSuper(), "Paired"},
+		"Deleting":         {resource.Tenant, inTenant(deleting), inSuper(deleting), "Paired"},
+		"Predecessors":     {resource.Tenant, inTenant(), inSuper(older), "Unpaired"},
+		"Operators":        {resource.Tenant, inTenant(), inSuper(notOurs), "Unpaired"},
+		"AnotherTenants":   {resource.Tenant, inTenant(), inSuper(othersTenant), "Unpaired"},
+		"NotInSuper":       {resource.Tenant, inTenant(), nil, "Unpaired"},
+		"NotInTenant":      {resource.Tenant, nil, inSuper(), "Unpaired"},
+		"OfSuper":          {resource.Super, inSuper(ofTenants), inTenant(func(c *corev1.ConfigMap) { c.UID = "new" }), "Paired"},
+		"OfSuperNewer":     {resource.Super, inSuper(ofTenants), inTenant(func(c *corev1.ConfigMap) { c.UID = "newer" }), "Unpaired"},
+		"TenantsOwn":       {resource.Super, inTenant(), inTenant(), "Unpaired"},
+		"SuperHasNoOrigin": {resource.Super, inSuper(ofTenants), nil, "Unpaired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kind.Origin = tc.origin
+			ops, _ := kind.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: tc.super})
+			if len(ops) == 0 || ops[len(ops)-1].Why != tc.want {
+				t.Errorf("got %+v, want it to end with %s", ops, tc.want)
+			}
+		})
+	}
+}
+
+func TestReportStatus(t *testing.T) {
+	tenant := &corev1.Service{ObjectMeta: metav1.ObjectMeta{UID: "u", ResourceVersion: "3"}}
+	same, err := resource.ReportStatus(tenant, func(*corev1.Service) {})
+	if err != nil || same != nil {
+		t.Errorf("nothing changes: %+v, %v", same, err)
+	}
+	ops, err := resource.ReportStatus(tenant, func(to *corev1.Service) {
+		to.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	})
+	if err != nil || len(ops) != 1 || ops[0].Side != resource.Tenant || ops[0].Verb != resource.PatchStatus || ops[0].Object != tenant {
+		t.Fatalf("got %+v, %v", ops, err)
+	}
+	if want := `{"metadata":{"uid":"u"},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}`; string(ops[0].Patch) != want {
+		t.Errorf("patch is %s, want %s", ops[0].Patch, want)
+	}
+	if len(tenant.Status.LoadBalancer.Ingress) > 0 {
+		t.Error("the cached object was changed")
+	}
+}
+
+// Nobody waits in silence: a Wait that says nothing of itself says that it lasts.
+func TestEveryWaitHasANotice(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err          error
+		reason, says string
+	}{
+		"Silent":  {resource.Waiting(time.Second, "the super namespace vc-x"), "Delayed", "ask the operator"},
+		"Blocked": {resource.Blocked(time.Second, "Waiting", "Secret %q", "db"), "Waiting", `Waiting for Secret "db"`},
+	} {
+		wait, ok := resource.AsWait(tc.err)
+		if !ok {
+			t.Fatalf("%s is no Wait", name)
+		}
+		if n := wait.Notice(); n.Reason != tc.reason || !strings.Contains(n.Message, tc.says) || strings.Contains(n.Message, "vc-x") {
+			t.Errorf("%s: %v", name, n)
+		}
+	}
+}
+
+// A replica whose label somebody took away is recognised by its annotations, and gets it back. Nothing else is written.
+func TestReplicasGetTheirLabelsBack(t *testing.T) {
+	unlabelled := func(c *corev1.ConfigMap) { delete(c.Labels, names.LabelTenant) }
+	elsewhere := func(c *corev1.ConfigMap) { c.Annotations[names.AnnotationNamespace] = "other" }
+	renamed := func(c *corev1.ConfigMap) { c.Annotations[names.AnnotationName] = "other" }
+	foreign := func(super *corev1.Namespace) { super.Labels = nil }
+	for name, tc := range map[string]struct {
+		tenant, super *corev1.ConfigMap
+		view          resource.View
+		want          []step
+		refused       bool
+	}{
+		"Unlabelled":         {inTenant(), inSuper(unlabelled), view(), []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Relabelled}}, false},
+		"Deleting":           {inTenant(deleting), inSuper(unlabelled), view(), []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Relabelled}}, false},
+		"Predecessors":       {inTenant(), inSuper(unlabelled, older), view(), nil, true},
+		"Operators":          {inTenant(), inSuper(unlabelled, notOurs), view(), nil, true},
+		"OfAnotherNamespace": {inTenant(), inSuper(unlabelled, elsewhere), view(), nil, true},
+		"OfAnotherName":      {inTenant(), inSuper(unlabelled, renamed), view(), nil, true},
+		"NotInOurNamespace":  {inTenant(), inSuper(unlabelled), view(foreign), nil, false}, // it waits
+	} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := configMaps().Decide(tc.view, key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: tc.super})
+			var got []step
+			for _, op := range ops {
+				got = append(got, step{op.Verb, op.Side, op.Why, op.Absent})
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			if _, refused := resource.AsReject(err); refused != tc.refused {
+				t.Errorf("got %v", err)
+			}
+			if len(ops) > 0 {
+				if diff := cmp.Diff(inSuper(), apply(t, inSuper(unlabelled), ops[0].Patch)); diff != "" {
+					t.Errorf("after the patch: -want +got\n%s", diff)
+				}
+			}
+		})
+	}
+}

@@ -13,21 +13,39 @@ type Wait struct {
 	After  time.Duration
 	// Due says that something is to be done after exactly that delay. Else what lasts is looked at more and more rarely.
 	Due bool
-	// Told is what the tenant is told when it lasts; nil for what passes by itself, or is told otherwise.
+	// Told is what the tenant is told when it lasts; nil for what passes by itself, see Notice.
 	Told *Reject
 }
 
 // Error implements error.
 func (w *Wait) Error() string { return "waiting for " + w.Reason }
 
-// Waiting returns a Wait for something, with the delay after which to look again whatever happens.
+// Notice returns what the tenant is told when the Wait lasts. Nobody waits in silence, not even for what was expected to
+// come soon, of which the tenant learns no more than that.
+func (w *Wait) Notice() *Reject {
+	if w.Told != nil {
+		return w.Told
+	}
+	return Delayed()
+}
+
+// Delayed is what a tenant is told about an object when only the operator can know more.
+func Delayed() *Reject {
+	return &Reject{Reason: "Delayed", Message: "This object is not in step with the underlying cluster yet, which is tried again. If this lasts, ask the operator of the cluster"}
+}
+
+// Waiting returns a Wait for something that comes by itself and soon, or that no object of the tenant shows, in words for the
+// operator, with the delay after which to look again whatever happens.
 func Waiting(after time.Duration, format string, args ...any) error {
 	return &Wait{Reason: fmt.Sprintf(format, args...), After: after}
 }
 
-// Due returns a Wait for something that ends after a delay.
-func Due(after time.Duration, format string, args ...any) error {
-	return &Wait{Reason: fmt.Sprintf(format, args...), After: after, Due: true}
+// Due makes a Wait one whose delay is exact.
+func Due(err error) error {
+	if w, ok := AsWait(err); ok {
+		w.Due = true
+	}
+	return err
 }
 
 // Blocked returns a Wait for something that may never come: when it lasts, an event with the given reason says so on the

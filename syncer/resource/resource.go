@@ -223,6 +223,7 @@ const (
 	Bound       = "Bound"
 	Expiring    = "Expiring"
 	Readdressed = "Readdressed"
+	Relabelled  = "Relabelled"
 )
 
 // Resource describes how one kind is synchronised. Zero fields mean the common case: the tenant's spec is the truth
@@ -280,9 +281,12 @@ type Resource[T Object] struct {
 	// Merge sets what we own in an existing replica to what Down returned; labels and annotations follow after it. Nothing
 	// is to be done when that changes nothing. Nil means that replicas are never changed.
 	Merge func(existing, want T)
-	// Up returns what flows back, and everything else that follows from the pair. Either may be nil. It runs after, and
-	// its operations are carried out after, those that make the replica.
+	// Up returns what flows back, and everything else that follows from a pair: both objects are there, and one is the replica
+	// of the other. Its operations are carried out after those that change the replica.
 	Up func(View, Pair[T]) ([]Op, error)
+	// Unpaired returns what follows while that is not so: one object or both may be nil, and the super object may be the replica
+	// of a predecessor, or not ours. Its operations are carried out after those that make the replica.
+	Unpaired func(View, Pair[T]) ([]Op, error)
 	// Refused returns what to do, instead of telling the tenant, when the super cluster refused to create or change the
 	// replica with the given message. Nil, or no operations, tells the tenant.
 	Refused func(View, Pair[T], string) []Op

@@ -39,6 +39,12 @@ func Tell(v View, o Object, gvk schema.GroupVersionKind, eventType, reason, mess
 	}}
 }
 
+// Tells says whether the operation tells the tenant something by Tell.
+func (o Op) Tells() bool {
+	event, ok := o.Object.(*corev1.Event)
+	return ok && o.Verb == Record && event.ReportingController == reporter
+}
+
 func truncate(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -31,20 +31,24 @@ func EndpointSlices() resource.Kind {
 		Merge: func(existing, want *discoveryv1.EndpointSlice) {
 			existing.Endpoints, existing.Ports = want.Endpoints, want.Ports
 		},
-		Up: func(v resource.View, p resource.Pair[*discoveryv1.EndpointSlice]) ([]resource.Op, error) {
-			if p.Tenant == nil || !copiedDown(v, p.Tenant) {
-				return nil, nil
-			}
-			if service := serviceOf(p.Tenant); !v.Replicated(service) {
-				return nil, resource.Blocked(retryService, "Waiting", "Service %q, which the underlying cluster does not have yet; if that lasts, its events say why", service.Name)
-			}
-			_, err := allowedEndpoints(v, p.Tenant)
-			return nil, err
-		},
+		Up:       sliceLacks,
+		Unpaired: sliceLacks,
 		References: func(in *discoveryv1.EndpointSlice) []resource.Ref {
 			return []resource.Ref{serviceOf(in)}
 		},
 	})
+}
+
+// sliceLacks tells what keeps a slice, or some of its endpoints, out of the super cluster.
+func sliceLacks(v resource.View, p resource.Pair[*discoveryv1.EndpointSlice]) ([]resource.Op, error) {
+	if p.Tenant == nil || !copiedDown(v, p.Tenant) {
+		return nil, nil
+	}
+	if service := serviceOf(p.Tenant); !v.Replicated(service) {
+		return nil, resource.Blocked(retryService, "Waiting", "Service %q, which the underlying cluster does not have yet; if that lasts, its events say why", service.Name)
+	}
+	_, err := allowedEndpoints(v, p.Tenant)
+	return nil, err
 }
 
 // computed says whether the controller that computes slices from the selector of a service owns the slice.

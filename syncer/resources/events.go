@@ -32,7 +32,7 @@ func Events() resource.Kind {
 		Origin:        resource.Super,
 		SuperOnly:     true,
 		SuperSelector: resource.Selector{Fields: "metadata.namespace!=" + metav1.NamespaceSystem},
-		Up:            eventUp,
+		Unpaired:      eventUp,
 	})
 }
 

@@ -173,19 +173,12 @@ const retryBackend = time.Minute
 
 // ingressUp brings back where the Ingress is reached, and tells which of its Services are not.
 func ingressUp(v resource.View, p resource.Pair[*networkingv1.Ingress]) ([]resource.Op, error) {
-	if p.Tenant == nil || p.Super == nil || p.Super.Annotations[names.AnnotationUID] != string(p.Tenant.UID) ||
-		!v.Offers(kindIngressClasses, ingressClass(p.Tenant)) { // another controller may write it by now
-		return nil, nil
+	if !v.Offers(kindIngressClasses, ingressClass(p.Tenant)) {
+		return nil, nil // another controller may write it by now
 	}
-	current := p.Tenant.DeepCopy()
-	current.Status = *p.Super.Status.DeepCopy()
-	patch, err := resource.Diff(p.Tenant, current, resource.SameObject)
+	ops, err := resource.ReportStatus(p.Tenant, func(to *networkingv1.Ingress) { to.Status = *p.Super.Status.DeepCopy() })
 	if err != nil {
 		return nil, err
-	}
-	var ops []resource.Op
-	if patch != nil {
-		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status})
 	}
 	for _, b := range backends(&p.Tenant.Spec) {
 		if b.Service == nil {

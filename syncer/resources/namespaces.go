@@ -46,7 +46,7 @@ func Namespaces(agentNamespace string) resource.Kind {
 
 // grantStreams gives vn-agent its rights in a super namespace.
 func grantStreams(v resource.View, p resource.Pair[*corev1.Namespace], agentNamespace string) []resource.Op {
-	if p.Tenant == nil || p.Super == nil || p.Super.DeletionTimestamp != nil || p.Super.Annotations[names.AnnotationUID] != string(p.Tenant.UID) {
+	if p.Super.DeletionTimestamp != nil {
 		return nil
 	}
 	if v.Get(resource.Super, resource.Ref{Kind: kindStreamRights, Namespace: p.Tenant.Name, Name: streamRights}) != nil {

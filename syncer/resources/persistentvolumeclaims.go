@@ -32,6 +32,7 @@ func PersistentVolumeClaims() resource.Kind {
 			existing.Spec.Resources.Requests = want.Spec.Resources.Requests // all else is immutable
 		},
 		Up:         claimUp,
+		Unpaired:   reserve,
 		References: claimReferences,
 	})
 }
@@ -194,7 +195,7 @@ func reclaimable(v resource.View, in *corev1.PersistentVolumeClaim, pv, replica 
 		}
 	}
 	if !reservedFor(replica, in) {
-		return resource.Waiting(retryVolume, "volume %s to be released by its last claim", pv.Name)
+		return resource.Blocked(retryVolume, "Waiting", "volume %q to be released by its last claim", pv.Name)
 	}
 	return nil
 }
@@ -205,35 +206,30 @@ func claimPrepare(v resource.View, in *corev1.PersistentVolumeClaim) ([]resource
 	if pv == nil {
 		return nil, nil
 	}
-	to := pv.DeepCopy()
-	to.Spec.ClaimRef = &corev1.ObjectReference{
-		APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: names.SuperNamespace(v.Tenant.ID, in.Namespace), Name: in.Name,
-	}
-	markRetained(v, to, in.Namespace)
-	patch, err := resource.Diff(pv, to, resource.Guarded)
-	if err != nil || patch == nil {
-		return nil, err
-	}
-	return []resource.Op{{Side: resource.Super, Verb: resource.Patch, Object: pv, Patch: patch, Why: resource.Bound}}, nil
+	op := resource.Op{Side: resource.Super, Verb: resource.Patch, Why: resource.Bound}
+	return resource.Change(op, pv, resource.Guarded, func(to *corev1.PersistentVolume) {
+		to.Spec.ClaimRef = &corev1.ObjectReference{
+			APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: names.SuperNamespace(v.Tenant.ID, in.Namespace), Name: in.Name,
+		}
+		markRetained(v, to, in.Namespace)
+	})
 }
 
 // reserve gives a volume that the tenant has released to the claim that names it, as the tenant's own volume controller
 // does with a volume that no claim has.
-func reserve(v resource.View, in *corev1.PersistentVolumeClaim) ([]resource.Op, error) {
-	if in.Spec.VolumeName == "" {
+func reserve(v resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([]resource.Op, error) {
+	in := p.Tenant
+	if p.Super != nil || in == nil || in.DeletionTimestamp != nil || in.Spec.VolumeName == "" {
 		return nil, nil
 	}
 	pv, replica := retainedFor(v, in)
 	if pv == nil || reservedFor(replica, in) || !unclaimed(v, pv, replica) {
 		return nil, nil
 	}
-	to := replica.DeepCopy()
-	to.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: in.Namespace, Name: in.Name, UID: in.UID}
-	patch, err := resource.Diff(replica, to, resource.Guarded)
-	if err != nil || patch == nil {
-		return nil, err
-	}
-	return []resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: replica, Patch: patch, Why: resource.Bound}}, nil
+	op := resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Bound}
+	return resource.Change(op, replica, resource.Guarded, func(to *corev1.PersistentVolume) {
+		to.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: in.Namespace, Name: in.Name, UID: in.UID}
+	})
 }
 
 // cloneable says whether what a claim is filled from is the tenant's own, and is under the same name in the super cluster.
@@ -247,29 +243,18 @@ func cloneable(in *corev1.PersistentVolumeClaim) bool {
 
 // claimUp brings back the size that a bound claim has, and how far growing it is. That it is bound, the tenant finds out
 // by itself.
-func claimUp(v resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([]resource.Op, error) {
-	switch {
-	case p.Tenant == nil || p.Tenant.DeletionTimestamp != nil && p.Super == nil:
-		return nil, nil
-	case p.Super == nil:
-		return reserve(v, p.Tenant)
-	case p.Super.Annotations[names.AnnotationUID] != string(p.Tenant.UID):
-		return nil, nil // a predecessor's, which goes first
-	case p.Tenant.Status.Phase != corev1.ClaimBound || p.Super.Status.Phase != corev1.ClaimBound:
+func claimUp(_ resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([]resource.Op, error) {
+	if p.Tenant.Status.Phase != corev1.ClaimBound || p.Super.Status.Phase != corev1.ClaimBound {
 		return nil, claimIgnored(p)
 	}
-	current := p.Tenant.DeepCopy()
-	current.Status.Capacity = p.Super.Status.Capacity
-	current.Status.AllocatedResources = p.Super.Status.AllocatedResources
-	current.Status.AllocatedResourceStatuses = p.Super.Status.AllocatedResourceStatuses
-	current.Status.Conditions = p.Super.Status.Conditions
-	patch, err := resource.Diff(p.Tenant, current, resource.SameObject)
+	ops, err := resource.ReportStatus(p.Tenant, func(to *corev1.PersistentVolumeClaim) {
+		to.Status.Capacity = p.Super.Status.Capacity
+		to.Status.AllocatedResources = p.Super.Status.AllocatedResources
+		to.Status.AllocatedResourceStatuses = p.Super.Status.AllocatedResourceStatuses
+		to.Status.Conditions = p.Super.Status.Conditions
+	})
 	if err != nil {
 		return nil, err
-	}
-	var ops []resource.Op
-	if patch != nil {
-		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status})
 	}
 	return ops, claimIgnored(p)
 }

@@ -56,6 +56,13 @@ func PersistentVolumes() resource.Kind {
 		Down:  volumeDown,
 		Merge: volumeMerge,
 		Up:    volumeUp,
+		Unpaired: func(_ resource.View, p resource.Pair[*corev1.PersistentVolume]) ([]resource.Op, error) {
+			if p.Tenant == nil || p.Super != nil || p.Tenant.Annotations[names.AnnotationUID] != "" || p.Tenant.DeletionTimestamp != nil {
+				return nil, nil
+			}
+			return nil, resource.Rejected("VolumeNotOffered",
+				"volumes that are made by hand are not offered here: no pod can use this one; make a PersistentVolumeClaim with a StorageClass, and a volume is provisioned for it")
+		},
 	})
 }
 
@@ -173,26 +180,16 @@ func reclaimPolicy(v resource.View, in, replica *corev1.PersistentVolume) (wante
 
 // volumeUp brings the tenant's reclaim policy to the super cluster, and marks what is to outlive its claim as the tenant's.
 func volumeUp(v resource.View, p resource.Pair[*corev1.PersistentVolume]) ([]resource.Op, error) {
-	if p.Tenant != nil && p.Super == nil && p.Tenant.Annotations[names.AnnotationUID] == "" && p.Tenant.DeletionTimestamp == nil {
-		return nil, resource.Rejected("VolumeNotOffered",
-			"volumes that are made by hand are not offered here: no pod can use this one; make a PersistentVolumeClaim with a StorageClass, and a volume is provisioned for it")
-	}
-	if p.Tenant == nil || p.Super == nil || p.Tenant.Annotations[names.AnnotationUID] != string(p.Super.UID) {
-		return nil, nil
-	}
 	wanted, refused := reclaimPolicy(v, p.Super, p.Tenant)
-	to := p.Super.DeepCopy()
-	to.Spec.PersistentVolumeReclaimPolicy = wanted
-	if ref, ours := claimOf(v, p.Super); ours && wanted == corev1.PersistentVolumeReclaimRetain {
-		markRetained(v, to, ref.Namespace)
-	}
-	patch, err := resource.Diff(p.Super, to, resource.Guarded)
+	op := resource.Op{Side: resource.Super, Verb: resource.Patch, Why: resource.Drifted}
+	ops, err := resource.Change(op, p.Super, resource.Guarded, func(to *corev1.PersistentVolume) {
+		to.Spec.PersistentVolumeReclaimPolicy = wanted
+		if ref, ours := claimOf(v, p.Super); ours && wanted == corev1.PersistentVolumeReclaimRetain {
+			markRetained(v, to, ref.Namespace)
+		}
+	})
 	if err != nil {
 		return nil, err
-	}
-	var ops []resource.Op
-	if patch != nil {
-		ops = append(ops, resource.Op{Side: resource.Super, Verb: resource.Patch, Object: p.Super, Patch: patch, Why: resource.Drifted})
 	}
 	if refused != "" {
 		ops = append(ops, policyRefused(v, p, refused)...)

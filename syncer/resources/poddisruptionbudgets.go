@@ -34,7 +34,7 @@ func budgetDown(v resource.View, in *policyv1.PodDisruptionBudget) (*policyv1.Po
 	healthy := in.Spec.MinAvailable
 	if healthy == nil || healthy.Type == intstr.String {
 		if in.Status.ObservedGeneration != in.Generation {
-			return nil, resource.Waiting(time.Minute, "the tenant's controller to compute the budget %s/%s", in.Namespace, in.Name)
+			return nil, resource.Blocked(time.Minute, "Waiting", "the disruption controller of this cluster to compute the budget")
 		}
 		healthy = new(intstr.FromInt32(in.Status.DesiredHealthy))
 	}

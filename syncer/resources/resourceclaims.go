@@ -80,31 +80,20 @@ func resourceClaimDown(v resource.View, in *resourcev1.ResourceClaim) (*resource
 // those that are being deleted: its control plane releases them when their pods are gone.
 func resourceClaimUp(v resource.View, p resource.Pair[*resourcev1.ResourceClaim]) ([]resource.Op, error) {
 	tenant, super := p.Tenant, p.Super
-	if tenant == nil || super == nil || tenant.DeletionTimestamp != nil ||
-		super.Labels[names.LabelTenant] != string(v.Tenant.ID) || super.Annotations[names.AnnotationUID] != string(tenant.UID) {
+	if tenant.DeletionTimestamp != nil {
 		return nil, nil
 	}
 	status := resourceClaimStatus(v, tenant, super)
-	protection, err := changed(tenant, resource.Patch, func(to *resourcev1.ResourceClaim) { protect(to, status.Allocation != nil) })
+	finalizer := resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Status}
+	protection, err := resource.Change(finalizer, tenant, resource.SameObject, func(to *resourcev1.ResourceClaim) { protect(to, status.Allocation != nil) })
 	if err != nil {
 		return nil, err
 	}
-	allocation, err := changed(tenant, resource.PatchStatus, func(to *resourcev1.ResourceClaim) { to.Status = status })
+	allocation, err := resource.ReportStatus(tenant, func(to *resourcev1.ResourceClaim) { to.Status = status })
 	if status.Allocation == nil {
 		return append(allocation, protection...), err
 	}
 	return append(protection, allocation...), err // it is protected before it is allocated
-}
-
-// changed returns the operation that changes a tenant's claim, if that changes anything.
-func changed(claim *resourcev1.ResourceClaim, verb resource.Verb, change func(*resourcev1.ResourceClaim)) ([]resource.Op, error) {
-	to := claim.DeepCopy()
-	change(to)
-	patch, err := resource.Diff(claim, to, resource.SameObject)
-	if err != nil || patch == nil {
-		return nil, err
-	}
-	return []resource.Op{{Side: resource.Tenant, Verb: verb, Object: claim, Patch: patch, Why: resource.Status}}, nil
 }
 
 // protect sets or removes the finalizer that keeps a claim while it is allocated.

@@ -33,6 +33,7 @@ func Services() resource.Kind {
 		Down:          serviceDown,
 		Merge:         serviceMerge,
 		Up:            serviceUp,
+		Unpaired:      readdress,
 		Refused:       serviceRefused,
 	})
 }
@@ -70,6 +71,9 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	}
 	// Endpoints that the super cluster computed while there was a selector must not become slices when there is none.
 	out.Labels[discoveryv1.LabelSkipMirror] = "true"
+	if in.Spec.Type == corev1.ServiceTypeClusterIP && len(in.Spec.ExternalIPs) > 0 {
+		out.Spec.ExternalTrafficPolicy = "" // it is for these IPs, which do not go down
+	}
 	if ownBalancer(in) {
 		withoutBalancer(out)
 	}
@@ -222,16 +226,10 @@ func nodePortOf(ports []corev1.ServicePort, like corev1.ServicePort) int32 {
 // Services have as many.
 func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op, error) {
 	tenant, super := p.Tenant, p.Super
-	if tenant != nil && tenant.Annotations[names.AnnotationReaddress] != "" {
-		return finishReaddress(v, tenant)
+	if readdressing(v, tenant) {
+		return readdress(v, p)
 	}
-	if tenant == nil || tenant.DeletionTimestamp != nil {
-		return nil, nil
-	}
-	if misplaced(v, tenant) {
-		return giveOwnAddress(v, tenant)
-	}
-	if super == nil || super.DeletionTimestamp != nil || super.Annotations[names.AnnotationUID] != string(tenant.UID) {
+	if tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil {
 		return nil, nil
 	}
 	ops := leftSlices(v, super)
@@ -242,16 +240,25 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if ownBalancer(tenant) {
 		return ops, nil
 	}
-	status := tenant.DeepCopy()
-	status.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy()
-	patch, err := resource.Diff(tenant, status, resource.SameObject)
-	if err != nil {
-		return nil, err
+	status, err := resource.ReportStatus(tenant, func(to *corev1.Service) { to.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy() })
+	return append(ops, status...), err
+}
+
+// readdressing says whether a service is getting another address, or needs one, whatever the super cluster has.
+func readdressing(v resource.View, tenant *corev1.Service) bool {
+	return tenant != nil && (tenant.Annotations[names.AnnotationReaddress] != "" || tenant.DeletionTimestamp == nil && misplaced(v, tenant))
+}
+
+// readdress gives a service another address, or finishes that.
+func readdress(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op, error) {
+	switch {
+	case !readdressing(v, p.Tenant):
+		return nil, nil
+	case p.Tenant.Annotations[names.AnnotationReaddress] != "":
+		return finishReaddress(v, p.Tenant)
+	default:
+		return giveOwnAddress(v, p.Tenant)
 	}
-	if patch != nil {
-		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: tenant, Patch: patch, Why: resource.Status})
-	}
-	return ops, nil
 }
 
 // giveOwnAddress gives a service with a misplaced address one of the tenant's own range.

@@ -104,13 +104,14 @@ func TestServicesFollowBesideExternalIPs(t *testing.T) {
 	super := superService()
 	in := service(func(s *corev1.Service) {
 		s.Spec.ExternalIPs, s.Spec.Selector = []string{"10.96.0.10"}, map[string]string{"app": "green"}
+		s.Spec.Type, s.Spec.ExternalTrafficPolicy = corev1.ServiceTypeClusterIP, corev1.ServiceExternalTrafficPolicyCluster // as the API server does
 	})
 	ops, err := decide(t, resources.Services(), ranged(), "shop", "web", in, super)
 	if reject, ok := resource.AsReject(err); !ok || reject.Reason != "ExternalIPs" {
 		t.Errorf("error is %v", err)
 	}
 	got := patched(t, super, resource.Super, ops)
-	if got.Spec.Selector["app"] != "green" || len(got.Spec.ExternalIPs) > 0 {
+	if got.Spec.Selector["app"] != "green" || len(got.Spec.ExternalIPs) > 0 || got.Spec.ExternalTrafficPolicy != "" { // which would be refused
 		t.Errorf("got %s", encode(t, got.Spec))
 	}
 }

@@ -16,7 +16,7 @@ func Tokens() resource.Kind {
 		SuperOnly:     true,
 		SuperSelector: resource.Selector{Labels: names.LabelManagedBy + "=" + names.Syncer + "," + names.LabelToken},
 		Trim:          func(s *corev1.Secret) { s.Data = nil }, // when they expire is in an annotation
-		Up: func(v resource.View, p resource.Pair[*corev1.Secret]) ([]resource.Op, error) {
+		Unpaired: func(v resource.View, p resource.Pair[*corev1.Secret]) ([]resource.Op, error) {
 			if p.Super == nil || p.Super.DeletionTimestamp != nil {
 				return nil, nil
 			}

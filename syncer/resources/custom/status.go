@@ -12,50 +12,38 @@ import (
 // upward brings the status of a replica to the tenant's object, and the fields that the super cluster decides.
 func (p *policy) upward(v resource.View, pair resource.Pair[*unstructured.Unstructured]) ([]resource.Op, error) {
 	tenant, super := pair.Tenant, pair.Super
-	if tenant == nil || super == nil || super.GetAnnotations()[names.AnnotationUID] != string(tenant.GetUID()) {
-		return nil, nil
-	}
-	current := tenant.DeepCopy()
-	p.setStatus(v, super, current, func() []resource.Ref { return p.refs(tenant) }, p.generations(tenant, super))
-	verb := resource.PatchStatus
+	status := resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Why: resource.Status}
 	if !p.status {
-		verb = resource.Patch
+		status.Verb = resource.Patch
 	}
-	ops, err := patch(nil, verb, resource.Status, tenant, current)
+	refersTo := func() []resource.Ref { return p.refs(tenant) }
+	ops, err := resource.Change(status, tenant, resource.SameObject, func(to *unstructured.Unstructured) {
+		p.setStatus(v, super, to, refersTo, p.generations(tenant, super))
+	})
 	if err != nil || p.up == nil {
 		return ops, err
 	}
-	current = tenant.DeepCopy()
-	content := contentOf(super, false)
-	filled := map[string]any{}
-	set(content, filled, p.up)
-	p.forTenant(v, tenant.GetNamespace(), func() []resource.Ref { return p.refs(tenant) }, filled)
-	set(filled, current.Object, p.up)
-	return patch(ops, resource.Patch, resource.Filled, tenant, current)
+	fill := resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Filled}
+	filled, err := resource.Change(fill, tenant, resource.SameObject, func(to *unstructured.Unstructured) {
+		content := map[string]any{}
+		set(contentOf(super, false), content, p.up)
+		p.forTenant(v, tenant.GetNamespace(), refersTo, content)
+		set(content, to.Object, p.up)
+	})
+	return append(ops, filled...), err
 }
 
 // publishStatus brings the status of an object of the super cluster to its replica in a tenant.
 func (p *policy) publishStatus(v resource.View, pair resource.Pair[*unstructured.Unstructured]) ([]resource.Op, error) {
 	tenant, super := pair.Tenant, pair.Super
-	if tenant == nil || super == nil || tenant.GetAnnotations()[names.AnnotationUID] != string(super.GetUID()) {
-		return nil, nil
-	}
-	current := tenant.DeepCopy()
-	p.setStatus(v, super, current, nil, func(observed int64) int64 {
-		if observed >= super.GetGeneration() {
-			return tenant.GetGeneration()
-		}
-		return min(observed, tenant.GetGeneration()-1)
+	return resource.ReportStatus(tenant, func(to *unstructured.Unstructured) {
+		p.setStatus(v, super, to, nil, func(observed int64) int64 {
+			if observed >= super.GetGeneration() {
+				return tenant.GetGeneration()
+			}
+			return min(observed, tenant.GetGeneration()-1)
+		})
 	})
-	return patch(nil, resource.PatchStatus, resource.Status, tenant, current)
-}
-
-func patch(ops []resource.Op, verb resource.Verb, why string, from, to *unstructured.Unstructured) ([]resource.Op, error) {
-	body, err := resource.Diff(from, to, resource.SameObject)
-	if err != nil || body == nil {
-		return ops, err
-	}
-	return append(ops, resource.Op{Side: resource.Tenant, Verb: verb, Object: from, Patch: body, Why: why}), nil
 }
 
 // setStatus gives a tenant's object, which refers to others, the status of the super cluster's, as far as it passes.

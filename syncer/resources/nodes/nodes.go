@@ -127,26 +127,19 @@ func mergeTaints(existing *corev1.Node, want []corev1.Taint) []corev1.Taint {
 
 // up keeps the status current.
 func up(v resource.View, p resource.Pair[*corev1.Node]) ([]resource.Op, error) {
-	if p.Tenant == nil || p.Super == nil || p.Tenant.Annotations[names.AnnotationUID] != string(p.Super.UID) {
-		return nil, nil
-	}
-	current := p.Tenant.DeepCopy()
-	current.Status = status(p.Super)
-	current.Status.Capacity = withAdded(p.Tenant, current.Status.Capacity, p.Tenant.Status.Capacity)
-	current.Status.Allocatable = withAdded(p.Tenant, current.Status.Allocatable, p.Tenant.Status.Allocatable)
-	if v.Tenant.Scheduler { // it counts the tenant's own pods
-		current.Status.Allocatable = less(current.Status.Allocatable, v.Taken(p.Super.Name))
-	}
-	if resources := extended(p.Super); resources != "" {
-		current.Annotations[annotationResources] = resources
-	} else {
-		delete(current.Annotations, annotationResources)
-	}
-	patch, err := resource.Diff(p.Tenant, current, resource.SameObject)
-	if err != nil || patch == nil {
-		return nil, err
-	}
-	return []resource.Op{{Side: resource.Tenant, Verb: resource.PatchStatus, Object: p.Tenant, Patch: patch, Why: resource.Status}}, nil
+	return resource.ReportStatus(p.Tenant, func(to *corev1.Node) {
+		to.Status = status(p.Super)
+		to.Status.Capacity = withAdded(p.Tenant, to.Status.Capacity, p.Tenant.Status.Capacity)
+		to.Status.Allocatable = withAdded(p.Tenant, to.Status.Allocatable, p.Tenant.Status.Allocatable)
+		if v.Tenant.Scheduler { // it counts the tenant's own pods
+			to.Status.Allocatable = less(to.Status.Allocatable, v.Taken(p.Super.Name))
+		}
+		if resources := extended(p.Super); resources != "" {
+			to.Annotations[annotationResources] = resources
+		} else {
+			delete(to.Annotations, annotationResources)
+		}
+	})
 }
 
 // withAdded returns the resources of the real node with those that the tenant added to the virtual one.

@@ -75,7 +75,7 @@ func claimsReady(v resource.View, pod *corev1.Pod) error {
 		case young(v, pod):
 			return resource.Waiting(retry, "a claim of the pod: %s", none)
 		case pod.Spec.NodeName == "":
-			return resource.Waiting(retryNodes, "a claim of the pod: %s", none) // unplaced tells
+			return unplaceable(none)
 		}
 		return resource.Blocked(retry, reasonWaiting, "its claims: %s", none)
 	}

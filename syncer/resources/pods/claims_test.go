@@ -111,7 +111,7 @@ func TestPodsMountTheirOwnClaims(t *testing.T) {
 	for name, tc := range map[string]struct {
 		volume func(*corev1.Pod)
 		edit   func(*world)
-		// told is what the tenant is told at once, later is what it is told when that lasts.
+		// told is what the tenant is told at once and again when it lasts, later is what it is told only then.
 		told, later string
 	}{
 		"Ready":              {volume: mounting, edit: func(*world) {}},
@@ -139,8 +139,11 @@ func TestPodsMountTheirOwnClaims(t *testing.T) {
 				return
 			}
 			wait, waits := resource.AsWait(err)
-			if !waits || (wait.Told != nil) != (tc.later != "") || wait.Told != nil && !strings.Contains(wait.Told.Message, tc.later) {
-				t.Fatalf("got %v, want it to wait for %s", err, tc.later)
+			if !waits || wait.Told == nil || !strings.Contains(wait.Told.Message, tc.told+tc.later) {
+				t.Fatalf("got %v, want it to wait for %s", err, tc.told+tc.later)
+			}
+			if tc.told != "" && *wait.Told != (resource.Reject{Reason: failedScheduling, Message: tc.told}) {
+				t.Errorf("what is told again is %v", wait.Told)
 			}
 			if tc.told == "" {
 				if len(ops) > 0 {

@@ -204,8 +204,8 @@ func TestWaits(t *testing.T) {
 			w.share("secrets", "s")
 			w.remove(resource.Super, "secrets", shop, "s")
 		}, volumes(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", Optional: to(true)}}), `events of the secret "s" say why`},
-		"SuperNamespaceMissing":  {func(w *world) { w.remove(resource.Super, "namespaces", "", shop) }, nil, "super namespace"},
-		"SuperNamespaceOfOthers": {func(w *world) { w.put(resource.Super, "namespaces", "", shop, &corev1.Namespace{}) }, nil, "super namespace"},
+		"SuperNamespaceMissing":  {func(w *world) { w.remove(resource.Super, "namespaces", "", shop) }, nil, `namespace "shop", which the underlying cluster does not have yet`},
+		"SuperNamespaceOfOthers": {func(w *world) { w.put(resource.Super, "namespaces", "", shop, &corev1.Namespace{}) }, nil, `namespace "shop", which the underlying cluster does not have yet`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()

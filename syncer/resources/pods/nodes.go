@@ -238,7 +238,7 @@ func (t *translation) placeSpec(dst, src *corev1.PodSpec) error {
 	if src.NodeName == "" {
 		p := place(t.view, t.pod)
 		if p.none != "" {
-			return resource.Waiting(retryNodes, "a node for the pod: %s", p.none)
+			return unplaceable(p.none)
 		}
 		p.constrain(dst)
 		if p.only == nil {
@@ -260,6 +260,11 @@ func (t *translation) placeSpec(dst, src *corev1.PodSpec) error {
 	requireField(dst, named(corev1.NodeSelectorOpIn, src.NodeName))
 	t.confine(dst)
 	return nil
+}
+
+// unplaceable is the Wait of a pod for which there is no node. The tenant is told as a scheduler tells it, see unplaced.
+func unplaceable(none string) error {
+	return &resource.Wait{Reason: "a node for the pod: " + none, After: retryNodes, Told: &resource.Reject{Reason: failedScheduling, Message: none}}
 }
 
 // confine keeps the replica on the nodes that the tenant may use.

@@ -56,6 +56,7 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		Notes:      notes,
 		Merge:      merge,
 		Up:         k.up,
+		Unpaired:   unpaired,
 		References: References,
 		// Containers are asked to stop when the deletion begins.
 		DeleteWithOrigin: true,

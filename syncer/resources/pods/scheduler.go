@@ -108,7 +108,7 @@ func rejected(v resource.View, tenant, super *corev1.Pod) ([]resource.Op, error)
 		return end(v, tenant, reason, condition.Message)
 	}
 	if left := condition.LastTransitionTime.Add(rejectAfter).Sub(v.Now); left > 0 {
-		return nil, resource.Due(left, "room on the node that the tenant's scheduler chose")
+		return nil, resource.Due(resource.Blocked(left, reasonWaiting, "room on node %q, which the scheduler chose", tenant.Spec.NodeName))
 	}
 	return end(v, tenant, nodeRejected, condition.Message)
 }

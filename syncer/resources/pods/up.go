@@ -12,8 +12,8 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
-// up returns what follows from the pair besides the replica itself.
-func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op, error) {
+// unpaired returns what follows for a tenant's pod whose super pod is not there, or not there any more.
+func unpaired(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op, error) {
 	tenant, super := p.Tenant, p.Super
 	switch {
 	case tenant == nil || static(tenant):
@@ -23,13 +23,21 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 			return ops, err
 		}
 		return unplaced(v, tenant)
-	case super.Labels[names.LabelTenant] != string(v.Tenant.ID): // somebody else's stands there
-		if tenant.DeletionTimestamp != nil {
-			return gone(tenant)
-		}
+	case tenant.DeletionTimestamp == nil || super.Labels[names.LabelTenant] == string(v.Tenant.ID):
+		return nil, nil // a predecessor's goes first
+	case super.Labels[names.LabelTenant] == "" && super.Annotations[names.AnnotationUID] == string(tenant.UID):
+		return nil, nil // it gets its label back first
+	default: // somebody else's stands there
+		return gone(tenant)
+	}
+}
+
+// up returns what follows from the pair besides the replica itself.
+func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op, error) {
+	tenant, super := p.Tenant, p.Super
+	switch {
+	case static(tenant):
 		return nil, nil
-	case super.Annotations[names.AnnotationUID] != string(tenant.UID):
-		return nil, nil // a predecessor's, which goes first
 	case tenant.Spec.NodeName != "" && super.Spec.NodeName != "" && tenant.Spec.NodeName != super.Spec.NodeName:
 		return discard(super), nil // it is made again with the node that the tenant chose as a requirement
 	case outdated(v, tenant, super):
