@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -255,7 +256,7 @@ func secretKey(ref *tenancyv1alpha1.SecretKeyReference) string {
 // pin records the identity of an external control plane at the first contact, so that the syncer can serve one without
 // vc-manager. Whoever writes first wins.
 func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, spec *tenants.Spec) (types.UID, error) {
-	c, err := cluster.NewClient(spec.Config, pinTimeout)
+	c, err := cluster.NewUntrusted(spec.Config, pinTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -263,6 +264,9 @@ func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, 
 	var ns corev1.Namespace
 	if err := c.Get(ctx, "", metav1.NamespaceSystem, &ns); err != nil {
 		return "", fmt.Errorf("contacting the control plane of VirtualCluster %s/%s: %w", vc.Namespace, vc.Name, err)
+	}
+	if len(ns.UID) > connection.MaxText {
+		return "", fmt.Errorf("contacting the control plane of VirtualCluster %s/%s: its identity has %d characters", vc.Namespace, vc.Name, len(ns.UID))
 	}
 	before := vc.DeepCopy()
 	vc.Status.ControlPlaneUID = string(ns.UID)

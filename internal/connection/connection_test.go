@@ -133,7 +133,7 @@ func TestHeavyAnswersAreRefused(t *testing.T) {
 	for name, handler := range cases {
 		t.Run(name, func(t *testing.T) {
 			protocols(t, func(t *testing.T, http2 bool) {
-				c := connect(t, Options{Config: serve(t, http2, handler)})
+				c := connect(t, Options{Config: serve(t, http2, handler), MaxAnswer: 4 << 20})
 				_, err := c.CoreV1().Pods("x").List(within(t), metav1.ListOptions{})
 				if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "/api/v1/namespaces/x/pods") || len(err.Error()) > MaxText {
 					t.Errorf("got %v, want a short error that says that the answer is too large, and which", Shorten(fmt.Sprint(err)))
@@ -174,7 +174,7 @@ func TestHeavyEventsAreRefused(t *testing.T) {
 	for name, handler := range cases {
 		t.Run(name, func(t *testing.T) {
 			protocols(t, func(t *testing.T, http2 bool) {
-				c := connect(t, Options{Config: serve(t, http2, handler)})
+				c := connect(t, Options{Config: serve(t, http2, handler), MaxAnswer: 4 << 20})
 				w, err := c.CoreV1().Pods("").Watch(within(t), metav1.ListOptions{})
 				if err != nil {
 					t.Fatal(err)
@@ -516,6 +516,15 @@ func TestDialIsUsed(t *testing.T) {
 	version, err := connect(t, Options{Config: config}).Discovery().ServerVersion()
 	if err != nil || version.GitVersion != "v1.36.0" {
 		t.Errorf("got %v, %v", version, err)
+	}
+}
+
+// The local port is different each time.
+func TestMessageIsStable(t *testing.T) {
+	address := func(port int) net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port} }
+	err := fmt.Errorf("reading: %w", &net.OpError{Op: "read", Net: "tcp", Source: address(41234), Addr: address(443), Err: errors.New("reset")})
+	if got, want := Message(err), "reading: read tcp 10.0.0.1:443: reset"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -100,6 +101,8 @@ type watch struct {
 	// unserved means that the API server does not serve the kind, because it is of another version than we expect: the tenant
 	// is in sync without it.
 	unserved atomic.Bool
+	// failure is the last reason why it could not be read.
+	failure atomic.Pointer[string]
 }
 
 // State returns the state of the connection.
@@ -256,7 +259,7 @@ func (t *Tenant) Verify(ctx context.Context, maxAge time.Duration) error {
 
 // connect builds a Tenant without talking to it.
 func connect(spec Spec, kinds []resource.Kind, timeout time.Duration, l Listener) (*Tenant, error) {
-	client, err := cluster.NewClient(spec.Config, timeout)
+	client, err := cluster.NewUntrusted(spec.Config, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -290,6 +293,7 @@ func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
 				w.unserved.Store(true)
 				return
 			}
+			w.failure.Store(new(connection.Message(err)))
 			t.Suspect()
 		},
 		Handler: cluster.Handler{
@@ -382,7 +386,7 @@ func (t *Tenant) run(ctx context.Context, interval time.Duration, l Listener) {
 		case t.filled():
 			t.move(Synced, "all caches are current", l)
 		default:
-			t.move(Connecting, "filling the caches", l)
+			t.move(Connecting, t.filling(), l)
 		}
 	}
 }
@@ -424,7 +428,20 @@ func (t *Tenant) filled() bool {
 	return true
 }
 
+// filling says which cache is not filled, and why, if it failed.
+func (t *Tenant) filling() string {
+	watches := *t.watches.Load()
+	for _, kind := range slices.Sorted(maps.Keys(watches)) {
+		w := watches[kind]
+		if failure := w.failure.Load(); failure != nil && !w.late && !w.unserved.Load() && !w.cache.Synced() {
+			return fmt.Sprintf("filling the caches; reading %s failed: %s", kind, *failure)
+		}
+	}
+	return "filling the caches"
+}
+
 func (t *Tenant) move(to State, message string, l Listener) {
+	message = connection.Shorten(message) // the control plane may have a say in it
 	t.mu.Lock()
 	t.message = message
 	t.mu.Unlock()
