@@ -41,7 +41,7 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 			opts.Limit = size
 			page, bytes, err := c.read(ctx, r, plural, k, opts)
 			if errors.Is(err, connection.ErrTooLarge) && size > 1 {
-				size = max(1, size/4)
+				size = max(1, size/10)
 				continue
 			}
 			if err != nil {
