@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	logger := zap.New(zap.UseFlagOptions(&logging))
+	logger := command.Logger(logging)
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // client-go logs through klog
 	super, err := config.GetConfig()
