@@ -29,7 +29,7 @@ import (
 )
 
 // limit of every wait.
-const limit = 20 * time.Second
+const limit = time.Minute
 
 // protocols are those that an API server may speak.
 func protocols(t *testing.T, test func(t *testing.T, http2 bool)) {
@@ -442,7 +442,7 @@ func TestHonestAnswersAreTaken(t *testing.T) {
 func TestHonestWatchesAreTaken(t *testing.T) {
 	for _, contentType := range []string{runtime.ContentTypeJSON, runtime.ContentTypeProtobuf} {
 		t.Run(contentType[len("application/"):], func(t *testing.T) {
-			const events = 30
+			const events = 5
 			info, _ := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), contentType)
 			object, err := runtime.Encode(scheme.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion),
 				&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x"}, Data: map[string][]byte{"a": bytes.Repeat([]byte("x"), 1<<20)}})
@@ -464,7 +464,7 @@ func TestHonestWatchesAreTaken(t *testing.T) {
 				}
 			})
 			config.ContentType = contentType
-			w, err := connect(t, Options{Config: config}).CoreV1().Secrets("").Watch(within(t), metav1.ListOptions{})
+			w, err := connect(t, Options{Config: config, MaxAnswer: 2 << 20}).CoreV1().Secrets("").Watch(within(t), metav1.ListOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
