@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // ErrTooLarge says that an API server sent more than is taken from it.
@@ -14,37 +15,63 @@ var ErrTooLarge = errors.New("answer too large")
 // at a time, so that many at once do not weigh more together than one may.
 const light = 1 << 20
 
-// tally is what an answer weighs, or the current event of a watch.
+// tally is what an answer weighs, or the current event of a watch. A watch is closed while it is read.
 type tally struct {
-	what   string
-	max    int64
-	weight int64
-	heavy  chan struct{}
-	held   bool
-	done   <-chan struct{}
+	what  string
+	max   int64
+	heavy chan struct{}
+	done  <-chan struct{}
+
+	mu     sync.Mutex
+	weight int64 // guarded by mu
+	held   bool  // guarded by mu: heavy is
+	closed bool  // guarded by mu
 }
 
 // add fails when it gets too much, and waits while another heavy answer is read.
 func (t *tally) add(weight int64) error {
+	t.mu.Lock()
 	t.weight += weight
-	if t.weight > t.max {
+	weight, held := t.weight, t.held
+	t.mu.Unlock()
+	if weight > t.max {
 		return fmt.Errorf("%w: what the API server sends for %s weighs more than %d bytes", ErrTooLarge, t.what, t.max)
 	}
-	if t.weight <= light || t.held {
+	if weight <= light || held {
 		return nil
 	}
 	select {
 	case t.heavy <- struct{}{}:
-		t.held = true
-		return nil
 	case <-t.done:
 		return fmt.Errorf("waiting for another large answer of the API server to end: %w", context.DeadlineExceeded)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = true
+	if t.closed {
+		t.release()
+	}
+	return nil
 }
 
 // reset begins a new event.
 func (t *tally) reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.weight = 0
+	t.release()
+}
+
+// close ends the answer.
+func (t *tally) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	t.release()
+}
+
+// release lets another heavy answer be read. The caller holds mu.
+func (t *tally) release() {
 	if t.held {
 		<-t.heavy
 		t.held = false
@@ -53,7 +80,7 @@ func (t *tally) reset() {
 
 // body is the body of an answer.
 type body struct {
-	tally
+	*tally
 	in     io.ReadCloser
 	cancel context.CancelFunc
 	next   func([]byte) (int, error)
@@ -76,7 +103,7 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *body) Close() error {
 	defer b.cancel()
-	defer b.reset()
+	defer b.close()
 	return b.in.Close()
 }
 

@@ -92,7 +92,7 @@ func check(response *http.Response) error {
 
 // body returns the body of the answer, bounded by what kind of answer it is.
 func (g *guard) body(ctx context.Context, request *http.Request, response *http.Response, watching bool, cancel context.CancelFunc) *body {
-	tally := tally{what: place(request.URL), max: g.max, heavy: g.heavy, done: ctx.Done()}
+	tally := &tally{what: place(request.URL), max: g.max, heavy: g.heavy, done: ctx.Done()}
 	b := &body{
 		tally: tally, in: response.Body, cancel: cancel,
 		rest: maxWatch, over: fmt.Errorf("%w: the API server sends more than %d bytes for %s", ErrTooLarge, maxWatch, tally.what),
