@@ -253,7 +253,7 @@ func NewScheme() (*runtime.Scheme, error) {
 
 // ensureNamespace makes the namespace of vc-manager, which is not there when it runs outside the super cluster.
 func ensureNamespace(ctx context.Context, config *rest.Config, name string) error {
-	c, err := client.New(config, client.Options{})
+	c, err := client.New(config, client.Options{}) //nolint:forbidigo // Of the super cluster.
 	if err != nil {
 		return fmt.Errorf("connecting to the super cluster: %w", err)
 	}

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/kubeconfig"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -264,6 +265,9 @@ func (f *follower) pin(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, 
 	}
 	if uid == "" {
 		return "", nil
+	}
+	if len(uid) > connection.MaxText {
+		return "", fmt.Errorf("contacting the control plane of VirtualCluster %s/%s: its identity has %d characters", vc.Namespace, vc.Name, len(uid))
 	}
 	before := vc.DeepCopy()
 	vc.Status.ControlPlaneUID = string(uid)

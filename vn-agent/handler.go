@@ -42,7 +42,7 @@ type handler struct {
 
 // newHandler returns a handler that uses the credentials of the given configuration.
 func newHandler(super *rest.Config, options Options, metrics *metrics, logger logr.Logger) (*handler, error) {
-	client, err := kubernetes.NewForConfig(super)
+	client, err := kubernetes.NewForConfig(super) //nolint:forbidigo // Of the super cluster.
 	if err != nil {
 		return nil, fmt.Errorf("creating a client of the super cluster: %w", err)
 	}
@@ -54,7 +54,7 @@ func newHandler(super *rest.Config, options Options, metrics *metrics, logger lo
 	// Connections cannot be upgraded in HTTP/2, and compression would hold back the lines of a log.
 	streams.NextProtos = []string{"http/1.1"}
 	streams.DisableCompression = true
-	transport, err := rest.TransportFor(streams)
+	transport, err := rest.TransportFor(streams) //nolint:forbidigo // Of the super cluster.
 	if err != nil {
 		return nil, fmt.Errorf("creating a transport to the super cluster: %w", err)
 	}

@@ -51,7 +51,7 @@ func newKubelet(super *rest.Config, client kubernetes.Interface, options Options
 	}
 	// The token must not go to anybody in between.
 	config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
-	transport, err := rest.TransportFor(config)
+	transport, err := rest.TransportFor(config) //nolint:forbidigo // Of the kubelet of this node.
 	if err != nil {
 		return nil, fmt.Errorf("creating a transport to the kubelet: %w", err)
 	}

@@ -102,7 +102,7 @@ func serving(ctx context.Context, super *rest.Config, options Options) (func() *
 	if options.TLSCertFile != "" || options.TLSKeyFile != "" {
 		return servingFiles(options.TLSCertFile, options.TLSKeyFile, logr.FromContextOrDiscard(ctx))
 	}
-	client, err := kubernetes.NewForConfig(super)
+	client, err := kubernetes.NewForConfig(super) //nolint:forbidigo // Of the super cluster.
 	if err != nil {
 		return nil, fmt.Errorf("creating a client of the super cluster: %w", err)
 	}

@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -20,8 +17,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/flowcontrol"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -145,26 +144,24 @@ func (t *tokens) issuer(ctx context.Context, keyID string) (*issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("getting ConfigMap %s: %w", name, err)
 	}
-	roots := x509.NewCertPool()
 	tenant, address := names.TenantID(found.Data[names.VNAgentTenantKey]), found.Data[names.VNAgentAddressKey]
-	if !roots.AppendCertsFromPEM([]byte(found.Data[names.VNAgentServerCAKey])) || tenant == "" || address == "" {
+	ca := []byte(found.Data[names.VNAgentServerCAKey])
+	if len(ca) == 0 || tenant == "" || address == "" {
 		return nil, fmt.Errorf("reading ConfigMap %s: it is incomplete", name)
 	}
-	return &issuer{
-		tenant: tenant,
-		url:    found.Data[names.VNAgentServerKey] + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-		client: &http.Client{
-			// The tenant must not send us elsewhere.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-				// Questions are rare, and an issuer is forgotten without being told.
-				DisableKeepAlives: true,
-				DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-					return (&net.Dialer{}).DialContext(ctx, network, address)
-				},
-			},
+	client, config, err := connection.New(connection.Options{MaxAnswer: maxReview, Config: &rest.Config{
+		Host:            found.Data[names.VNAgentServerKey],
+		TLSClientConfig: rest.TLSClientConfig{CAData: ca},
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
 		},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("reading ConfigMap %s: the API server cannot be connected to: %w", name, err)
+	}
+	return &issuer{
+		tenant: tenant, client: client,
+		url:     config.Host + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
 		reviews: make(chan struct{}, maxReviews),
 	}, nil
 }
@@ -186,6 +183,7 @@ func (i *issuer) review(ctx context.Context, token, nodeName string, verb Verb) 
 	if err != nil {
 		return fmt.Errorf("asking the API server of %s: %w", i.tenant, err)
 	}
+	request.Close = true // questions are rare, and an issuer is forgotten without being told
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Authorization", "Bearer "+token)
@@ -204,7 +202,7 @@ func (i *issuer) review(ctx context.Context, token, nodeName string, verb Verb) 
 		return fmt.Errorf("asking the API server of %s: it answered %s", i.tenant, response.Status)
 	}
 	answer := authorizationv1.SelfSubjectAccessReview{}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxReview)).Decode(&answer); err != nil {
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
 		return fmt.Errorf("reading the answer of the API server of %s: %w", i.tenant, err)
 	}
 	if !answer.Status.Allowed {

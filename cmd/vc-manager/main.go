@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers"
+	"github.com/virtualcluster-io/virtualcluster/internal/command"
 )
 
 func main() {
@@ -51,7 +52,7 @@ func list(into *[]string) func(string) error {
 
 // run runs vc-manager until the process is told to stop.
 func run(o controllers.Options, logging zap.Options) error {
-	logger := zap.New(zap.UseFlagOptions(&logging))
+	logger := command.Logger(logging)
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)
 	config, err := ctrl.GetConfig()

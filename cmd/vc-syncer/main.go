@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string) error {
 	if *traceAddress != "0" {
 		options.TraceAddress = *traceAddress
 	}
-	logger := zap.New(zap.UseFlagOptions(&logging))
+	logger := command.Logger(logging)
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // client-go logs through klog
 	super, err := config.GetConfig()

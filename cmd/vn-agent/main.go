@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 
-	logger := zap.New(zap.UseFlagOptions(&logging))
+	logger := command.Logger(logging)
 	// client-go logs through klog.
 	klog.SetLogger(logger)
 	super, err := config.GetConfig()

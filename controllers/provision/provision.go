@@ -18,6 +18,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -102,21 +103,37 @@ func (t *Tenant) Report(condition, message string, err error) {
 	if err != nil {
 		c.Status = metav1.ConditionFalse
 		c.Reason = progress.Reason(err)
-		c.Message = err.Error()
+		c.Message = connection.Shorten(err.Error())
 	}
 	apimeta.SetStatusCondition(&t.VirtualCluster.Status.Conditions, c)
 }
 
-// Connection is an open way to a control plane. It must be closed.
+// Connection is an open way to a control plane, which is not trusted. It must be closed.
 type Connection struct {
 	// Host is the URL of the API server, HTTP carries credentials.
 	Host string
 	HTTP *http.Client
+
+	config *rest.Config
+}
+
+// maxAnswer bounds an answer of a control plane. Only single objects are read, and several at a time from as many tenants.
+const maxAnswer = 4 << 20
+
+// Connect returns a connection with the configuration. It talks to nobody. Its errors are as those of connection.New.
+func Connect(config *rest.Config) (*Connection, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	h, config, err := connection.New(connection.Options{Config: config, MaxAnswer: maxAnswer})
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{Host: config.Host, HTTP: h, config: config}, nil
 }
 
 // Client returns a client for the kinds that the mapper knows, so that no discovery is needed.
 func (c *Connection) Client(scheme *runtime.Scheme, mapper apimeta.RESTMapper) (client.Client, error) {
-	return client.New(&rest.Config{Host: c.Host, QPS: -1}, client.Options{HTTPClient: c.HTTP, Scheme: scheme, Mapper: mapper})
+	return client.New(c.config, client.Options{HTTPClient: c.HTTP, Scheme: scheme, Mapper: mapper}) //nolint:forbidigo // Its HTTP client is that of package connection.
 }
 
 // Close closes connections that are kept for reuse. A connection that was never opened needs no closing.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 )
 
 // Reasons for which the identity of a control plane is not verified.
@@ -48,6 +48,9 @@ func (r *Reconciler) verifyIdentity(ctx context.Context, tenant *provision.Tenan
 	system := &corev1.Namespace{}
 	if err := c.Get(ctx, client.ObjectKey{Name: metav1.NamespaceSystem}, system); err != nil {
 		return "", unreachable(tenant, err)
+	}
+	if len(system.UID) > connection.MaxText {
+		return "", unreachable(tenant, fmt.Errorf("the UID of namespace %s has %d characters", system.Name, len(system.UID)))
 	}
 	reported, err := serverVersion(ctx, tenant.Connection)
 	if err != nil {
@@ -110,19 +113,19 @@ func unreachable(tenant *provision.Tenant, err error) error {
 }
 
 // serverVersion asks the API server for its version.
-func serverVersion(ctx context.Context, connection *provision.Connection) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, connection.Host+"/version", nil)
+func serverVersion(ctx context.Context, c *provision.Connection) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.Host+"/version", nil)
 	if err != nil {
 		return "", fmt.Errorf("asking for the version: %w", err)
 	}
-	response, err := connection.HTTP.Do(request)
+	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return "", fmt.Errorf("asking for the version: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	var info version.Info
-	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&info); err != nil {
+	if err := json.NewDecoder(response.Body).Decode(&info); err != nil {
 		return "", fmt.Errorf("reading the version: %w", err)
 	}
-	return info.GitVersion, nil
+	return connection.Shorten(info.GitVersion), nil
 }

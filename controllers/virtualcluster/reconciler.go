@@ -24,6 +24,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/controllers/trust"
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -92,7 +93,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		VirtualCluster: vc,
 		Now:            r.Clock.Now(),
 		Event: func(kind, reason, message string) {
-			r.Events.Eventf(vc, nil, kind, reason, "Reconcile", "%s", message)
+			r.Events.Eventf(vc, nil, kind, reason, "Reconcile", "%s", connection.Shorten(message))
 		},
 	}
 

@@ -15,6 +15,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -34,7 +35,7 @@ func summarize(tenant *provision.Tenant, err error) {
 	tenant.Report(tenancyv1alpha1.ConditionReady, ready, err)
 	status.Reason, status.Message = reasonReady, ready
 	if err != nil {
-		status.Reason, status.Message = progress.Reason(err), err.Error()
+		status.Reason, status.Message = progress.Reason(err), connection.Shorten(err.Error())
 	}
 
 	stalled := errors.As(err, new(*progress.Stall))

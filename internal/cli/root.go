@@ -139,7 +139,7 @@ func (c *cli) superClient() (client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(config, client.Options{Scheme: s, Mapper: mapper()})
+	return client.New(config, client.Options{Scheme: s, Mapper: mapper()}) //nolint:forbidigo // Of the super cluster.
 }
 
 // namespace returns the namespace chosen by flag or context.

@@ -1,11 +1,12 @@
 // Package kubeconfig reads kubeconfigs that somebody else wrote, from Secrets. It refuses whatever would make the reader
-// run a program or read its own files, and connections that are not verified: whoever may write a Secret must not get
-// more than a connection to the server named in it. Used by vc-manager, vc-syncer and kubectl-vc.
+// run a program or read its own files, connections that are not verified, and proxies: whoever may write a Secret must not
+// get more than a connection to the server named in it. Used by vc-manager, vc-syncer and kubectl-vc.
 package kubeconfig
 
 import (
 	"errors"
 	"fmt"
+	"net/url"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -51,7 +52,12 @@ func RESTConfig(data []byte) (*rest.Config, error) {
 }
 
 func safeCluster(cluster *clientcmdapi.Cluster) error {
+	server, err := url.Parse(cluster.Server)
 	switch {
+	case err != nil || server.Scheme != "https" || server.Host == "" || server.User != nil:
+		return errors.New("its server is not a plain URL with https, such as https://example.org:6443")
+	case cluster.ProxyURL != "":
+		return errors.New("it names a proxy (proxy-url); give the address of the server, or configure a proxy for the program that reads it")
 	case cluster.CertificateAuthority != "":
 		return errors.New("it names a file (certificate-authority); use certificate-authority-data")
 	case cluster.InsecureSkipTLSVerify:

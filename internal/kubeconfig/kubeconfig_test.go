@@ -26,6 +26,11 @@ func TestRESTConfigRefusesWhatIsNotSafe(t *testing.T) {
 		"ClientKeyFile":  {change: func(c *clientcmdapi.Config) { c.AuthInfos["u"].ClientKey = "/tls.key" }, want: "names a file"},
 		"CAFile":         {change: func(c *clientcmdapi.Config) { c.Clusters["c"].CertificateAuthority = "/ca.crt" }, want: "names a file"},
 		"Insecure":       {change: func(c *clientcmdapi.Config) { c.Clusters["c"].InsecureSkipTLSVerify = true }, want: "skips the verification"},
+		"Proxy":          {change: func(c *clientcmdapi.Config) { c.Clusters["c"].ProxyURL = "http://10.0.0.1:3128" }, want: "names a proxy"},
+		"Plaintext":      {change: func(c *clientcmdapi.Config) { c.Clusters["c"].Server = "http://example.org" }, want: "not a plain URL"},
+		"NoScheme":       {change: func(c *clientcmdapi.Config) { c.Clusters["c"].Server = "example.org:6443" }, want: "not a plain URL"},
+		"NoServer":       {change: func(c *clientcmdapi.Config) { c.Clusters["c"].Server = "" }, want: "not a plain URL"},
+		"PasswordInURL":  {change: func(c *clientcmdapi.Config) { c.Clusters["c"].Server = "https://a:b@example.org" }, want: "not a plain URL"},
 		"NoContext":      {change: func(c *clientcmdapi.Config) { c.CurrentContext = "" }, want: "no current context"},
 	}
 	for name, tc := range cases {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -164,15 +165,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := newList(o.Kind)
-			if err != nil {
-				return nil, err
-			}
-			ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
-			defer cancel()
-			err = r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx).Into(list)
+			list, err := c.list(ctx, r, plural, o.Kind, opts)
 			if o.Kind.Optional && NotServed(err) {
-				return list, nil // there are none
+				return newList(o.Kind) // there are none
 			}
 			return list, failed(err)
 		},
@@ -189,6 +184,22 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 			return w, failed(err)
 		},
 	}, nil
+}
+
+// read reads one list, or one page of it, and returns it with its size in bytes.
+func (c *Client) read(ctx context.Context, r rest.Interface, plural string, k resource.Kind, opts metav1.ListOptions) (runtime.Object, int, error) {
+	list, err := newList(k)
+	if err != nil {
+		return nil, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
+	defer cancel()
+	answer := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx)
+	if err := answer.Into(list); err != nil {
+		return nil, 0, err
+	}
+	body, err := answer.Raw()
+	return list, len(body), err
 }
 
 // lookAgain is when an API server is asked again about a kind that it does not serve.

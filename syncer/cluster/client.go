@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -35,6 +36,7 @@ type Client struct {
 	http    *http.Client
 	codecs  serializer.CodecFactory
 	timeout time.Duration
+	maxList int64 // how many bytes a list may have, which is then read in pages; 0 when that is not bounded
 
 	mu      sync.Mutex
 	clients map[clientKey]rest.Interface       // guarded by mu, never held over I/O
@@ -47,25 +49,44 @@ type clientKey struct {
 	custom bool
 }
 
-// NewClient returns a Client. Client-side rate limits are switched off: fairness is the engine's, and the server's
-// priority and fairness protects the server.
+// NewClient returns a Client of an API server that is trusted. Client-side rate limits are switched off: fairness is the
+// engine's, and the server's priority and fairness protects the server.
 func NewClient(config *rest.Config, timeout time.Duration) (*Client, error) {
+	config = configure(config)
+	h, err := rest.HTTPClientFor(config) //nolint:forbidigo // Its caller trusts it.
+	if err != nil {
+		return nil, fmt.Errorf("creating an HTTP client for %s: %w", config.Host, err)
+	}
+	return newClient(config, h, timeout), nil
+}
+
+// NewUntrusted returns a Client of an API server that is not trusted: what it sends is bounded, see package connection. It
+// is like that of NewClient otherwise.
+func NewUntrusted(config *rest.Config, timeout time.Duration) (*Client, error) {
+	h, config, err := connection.New(connection.Options{Config: configure(config)})
+	if err != nil {
+		return nil, fmt.Errorf("the API server cannot be connected to: %w", err)
+	}
+	c := newClient(config, h, timeout)
+	c.maxList = maxList
+	return c, nil
+}
+
+func configure(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	config.UserAgent = names.Syncer
 	config.Timeout = 0 // watches live long; other calls carry a deadline of their own
-	h, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("creating an HTTP client for %s: %w", config.Host, err)
-	}
-	// A redirect would carry the credentials to wherever a hostile API server points.
-	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return config
+}
+
+func newClient(config *rest.Config, h *http.Client, timeout time.Duration) *Client {
 	return &Client{
 		config: config, http: h, timeout: timeout,
 		codecs:  serializer.NewCodecFactory(scheme.Scheme),
 		clients: map[clientKey]rest.Interface{},
 		plurals: map[schema.GroupVersionKind]string{},
-	}, nil
+	}
 }
 
 // Close drops idle connections.

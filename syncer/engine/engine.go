@@ -131,7 +131,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	super, err := cluster.NewClient(o.Super, o.Timeout)
+	super, err := cluster.NewClient(o.Super, o.Timeout) //nolint:forbidigo // Of the super cluster.
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/virtualcluster-io/virtualcluster/internal/connection"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/cluster"
 	"github.com/virtualcluster-io/virtualcluster/syncer/continuity"
@@ -124,6 +125,8 @@ type watch struct {
 	// unserved means that the API server does not serve the kind, because it is of another version than we expect: the tenant
 	// is in sync without it.
 	unserved atomic.Bool
+	// failure is the last reason why it could not be read.
+	failure atomic.Pointer[string]
 }
 
 // State returns the state of the connection.
@@ -314,7 +317,7 @@ func systemNamespace() *corev1.Namespace {
 
 // connect builds a Tenant without talking to it.
 func connect(spec Spec, o Options) (*Tenant, error) {
-	client, err := cluster.NewClient(spec.Config, o.Timeout)
+	client, err := cluster.NewUntrusted(spec.Config, o.Timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -350,6 +353,7 @@ func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
 				w.unserved.Store(true)
 				return
 			}
+			w.failure.Store(new(connection.Message(err)))
 			t.Suspect()
 		},
 		Handler: cluster.Handler{
@@ -498,7 +502,7 @@ func (t *Tenant) probe(ctx context.Context, w *runningWatches) bool {
 		t.move(Synced, "all caches are current")
 		return false
 	}
-	t.move(Connecting, "filling the caches")
+	t.move(Connecting, t.filling())
 	return true
 }
 
@@ -569,7 +573,20 @@ func (t *Tenant) filled() bool {
 	return true
 }
 
+// filling says which cache is not filled, and why, if it failed.
+func (t *Tenant) filling() string {
+	watches := *t.watches.Load()
+	for _, kind := range slices.Sorted(maps.Keys(watches)) {
+		w := watches[kind]
+		if failure := w.failure.Load(); failure != nil && !w.late && !w.unserved.Load() && !w.cache.Synced() {
+			return fmt.Sprintf("filling the caches; reading %s failed: %s", kind, *failure)
+		}
+	}
+	return "filling the caches"
+}
+
 func (t *Tenant) move(to State, message string) {
+	message = connection.Shorten(message) // the control plane may have a say in it
 	t.mu.Lock()
 	t.message = message
 	t.mu.Unlock()

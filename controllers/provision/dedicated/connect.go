@@ -2,15 +2,14 @@ package dedicated
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
@@ -45,32 +44,19 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := tls.X509KeyPair(pair.Certificate, pair.Key)
-	if err != nil {
-		return nil, fmt.Errorf("loading the certificate of vc-manager: %w", err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca.Certificate)
-
 	address, err := p.address(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
-	return &provision.Connection{
+	return provision.Connect(&rest.Config{
 		// The certificate is verified for this name, whichever way the connection takes.
-		Host: internalURL(string(tenant.ID)),
-		HTTP: &http.Client{
-			Timeout: requestTimeout,
-			Transport: &http.Transport{
-				TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{certificate}},
-				TLSHandshakeTimeout: dialTimeout,
-				ForceAttemptHTTP2:   true,
-				DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-					return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
-				},
-			},
+		Host:            internalURL(string(tenant.ID)),
+		TLSClientConfig: rest.TLSClientConfig{CAData: ca.Certificate, CertData: pair.Certificate, KeyData: pair.Key},
+		Timeout:         requestTimeout,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
 		},
-	}, nil
+	})
 }
 
 // address returns the host and port to connect to.

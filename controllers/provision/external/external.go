@@ -13,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
@@ -109,11 +108,11 @@ func (p *Provisioner) Connect(ctx context.Context, tenant *provision.Tenant) (*p
 		return nil, &progress.Stall{Reason: ReasonKubeconfigInvalid, Message: fmt.Sprintf("the kubeconfig in Secret %s under the key %q cannot be used: %v", key, ref.Key, err)}
 	}
 	config.Timeout = timeout
-	transport, err := rest.HTTPClientFor(config)
+	connection, err := provision.Connect(config)
 	if err != nil {
 		return nil, &progress.Stall{Reason: ReasonKubeconfigInvalid, Message: fmt.Sprintf("the kubeconfig in Secret %s under the key %q cannot be used: %v", key, ref.Key, err)}
 	}
-	return &provision.Connection{Host: config.Host, HTTP: transport}, nil
+	return connection, nil
 }
 
 // Stop implements provision.Provisioner. What was there before stays.
