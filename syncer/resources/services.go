@@ -30,11 +30,18 @@ func Services() resource.Kind {
 		GVK:           corev1.SchemeGroupVersion.WithKind("Service"),
 		New:           func() *corev1.Service { return &corev1.Service{} },
 		ChangesMatter: true,
+		Needed:        serviceNeeded,
 		Down:          serviceDown,
 		Merge:         serviceMerge,
 		Up:            serviceUp,
 		Refused:       serviceRefused,
 	})
+}
+
+// serviceNeeded says whether a Service is to be in the super cluster: not one of type ExternalName, which only DNS reads, and
+// that is the tenant's own. Of what reads it there, an ingress controller would lead requests to any name that a tenant writes.
+func serviceNeeded(_ resource.View, in *corev1.Service) bool {
+	return in.Spec.Type != corev1.ServiceTypeExternalName || in.Annotations[names.AnnotationReaddress] != ""
 }
 
 func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
@@ -57,7 +64,6 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		SessionAffinity:               in.Spec.SessionAffinity,
 		SessionAffinityConfig:         in.Spec.SessionAffinityConfig,
 		PublishNotReadyAddresses:      in.Spec.PublishNotReadyAddresses,
-		ExternalName:                  in.Spec.ExternalName,
 		ExternalTrafficPolicy:         in.Spec.ExternalTrafficPolicy,
 		InternalTrafficPolicy:         in.Spec.InternalTrafficPolicy,
 		TrafficDistribution:           in.Spec.TrafficDistribution,
@@ -72,9 +78,6 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	out.Labels[discoveryv1.LabelSkipMirror] = "true"
 	if ownBalancer(in) {
 		withoutBalancer(out)
-	}
-	if in.Spec.Type == corev1.ServiceTypeExternalName {
-		return out, externalIPs(in)
 	}
 	out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
 	if len(in.Spec.IPFamilies) == 1 {
@@ -188,15 +191,13 @@ func serviceMerge(existing, want *corev1.Service) {
 	existing.Spec = *want.Spec.DeepCopy()
 	existing.Spec.HealthCheckNodePort = had.HealthCheckNodePort
 	existing.Spec.LoadBalancerClass, existing.Spec.LoadBalancerIP = had.LoadBalancerClass, had.LoadBalancerIP
-	if want.Spec.Type != corev1.ServiceTypeExternalName && had.Type != corev1.ServiceTypeExternalName {
-		if len(want.Spec.IPFamilies) == 0 {
-			existing.Spec.IPFamilies, existing.Spec.IPFamilyPolicy = had.IPFamilies, had.IPFamilyPolicy
-		}
-		if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
-			existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
-			if families := len(existing.Spec.IPFamilies); families > 0 && families < len(had.ClusterIPs) {
-				existing.Spec.ClusterIPs = had.ClusterIPs[:families]
-			}
+	if len(want.Spec.IPFamilies) == 0 {
+		existing.Spec.IPFamilies, existing.Spec.IPFamilyPolicy = had.IPFamilies, had.IPFamilyPolicy
+	}
+	if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
+		existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
+		if families := len(existing.Spec.IPFamilies); families > 0 && families < len(had.ClusterIPs) {
+			existing.Spec.ClusterIPs = had.ClusterIPs[:families]
 		}
 	}
 	if want.Spec.Type == corev1.ServiceTypeNodePort || want.Spec.Type == corev1.ServiceTypeLoadBalancer {

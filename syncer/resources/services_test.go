@@ -80,7 +80,6 @@ func TestServicesDown(t *testing.T) {
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5")),
 			service(families(corev1.IPFamilyPolicySingleStack, "10.112.0.5")).Spec},
 		"NodePort":     {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
-		"ExternalName": {"passes", ranged(), &corev1.Service{ObjectMeta: service().ObjectMeta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}}, corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}},
 		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
 			service(func(s *corev1.Service) {
 				s.Spec.LoadBalancerIP, s.Spec.HealthCheckNodePort = "192.0.2.1", 30999
@@ -97,6 +96,24 @@ func TestServicesDown(t *testing.T) {
 	// Attack N-01.
 	ops, err := decide(t, resources.Services(), ranged(), "shop", "web", service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"10.96.0.10"} }), nil)
 	rejectedWith(t, ops, err, "ExternalIPs")
+}
+
+// Only DNS reads an external name, and that is the tenant's own. In the super cluster an ingress controller would lead to it.
+func TestServicesOfTypeExternalNameStayInTheTenant(t *testing.T) {
+	external := service(func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "kubernetes.default.svc"}
+	})
+	if ops, err := decide(t, resources.Services(), ranged(), "shop", "web", external, nil); len(ops) > 0 || err != nil {
+		t.Errorf("got %s, %v", encode(t, ops), err)
+	}
+	for name, super := range map[string]*corev1.Service{"HadAnAddress": superService(), "WasExternal": superService(func(s *corev1.Service) { s.Spec = external.Spec })} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), ranged(), "shop", "web", external, super)
+			if err != nil || len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Why != resource.Unwanted || ops[0].Object != resource.Object(super) {
+				t.Errorf("got %s, %v; want that the replica goes", encode(t, ops), err)
+			}
+		})
+	}
 }
 
 // A Service that runs keeps following the tenant's when an external IP is added, which is refused.
