@@ -53,15 +53,17 @@ type follower struct {
 	client client.Client
 	live   client.Reader
 	inside bool
-	engine *engine.Engine
+	// metadata is what the operator lets through.
+	metadata []resource.Metadata
+	engine   *engine.Engine
 
 	mu        sync.Mutex
 	connected map[types.NamespacedName]names.TenantID // guarded by mu
 }
 
-func newFollower(mgr manager.Manager, inside bool) *follower {
+func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata) *follower {
 	return &follower{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata,
 		connected: map[types.NamespacedName]names.TenantID{},
 	}
 }
@@ -162,6 +164,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			VirtualCluster: key, UID: vc.UID,
 			ClusterDomain: vc.Spec.ClusterDomain,
 			Transparent:   vc.Spec.TransparentMetaPrefixes, Opaque: vc.Spec.OpaqueMetaPrefixes,
+			Metadata:  f.metadata,
 			Disabled:  disabled(vc),
 			Scheduler: vc.Spec.Scheduler.Enabled,
 			Nodes:     nodeFacts(vc.Spec.Nodes),

@@ -24,6 +24,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
@@ -34,6 +35,8 @@ type Options struct {
 	AgentNamespace string
 	// HostsImage is the image that contains vn-hosts, see pods.Kind.
 	HostsImage string
+	// Metadata are labels and annotations that tenants' objects have in the super cluster besides the built-in ones.
+	Metadata []resource.Metadata
 	// Inside says that the syncer runs in the super cluster, where tenants are reached by the addresses of Services.
 	Inside bool
 	// Workers per kind.
@@ -74,7 +77,7 @@ func owner(_ context.Context, root client.Object) []ctrl.Request {
 func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	offered := make(chan event.TypedGenericEvent[string], movesBuffer)
 	moves := make(chan event.TypedGenericEvent[types.NamespacedName], movesBuffer)
-	follower := newFollower(mgr, o.Inside)
+	follower := newFollower(mgr, o.Inside, o.Metadata)
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,

@@ -23,6 +23,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/command"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
 func main() { os.Exit(command.Run("vc-syncer", run)) }
@@ -37,6 +38,12 @@ func run(ctx context.Context, args []string) error {
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
 	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
 	flags.StringVar(&options.HostsImage, "hosts-image", "", "Image with vn-hosts, which runs first in pods of tenants that have a subdomain and writes the tenant's names into their /etc/hosts. When empty, they find the super cluster's names there.")
+	flags.Func("allow-metadata", "Labels or annotations that objects of tenants have in the super cluster besides the built-in ones, as kind:labels:key or kind:annotations:key. "+
+		"The kind is * for all. A key that ends in / or * stands for all that begin so. Repeat the flag for further ones.", func(text string) error {
+		m, err := resource.ParseMetadata(text)
+		options.Metadata = append(options.Metadata, m)
+		return err
+	})
 	flags.IntVar(&options.Workers, "workers", 4, "Workers per kind; pods get twice as many.")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "Deadline of every call to an API server (default 10s).")
 	flags.DurationVar(&options.Probe, "probe-interval", 0, "Interval between health and identity probes of a tenant (default 10s).")

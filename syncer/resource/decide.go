@@ -28,7 +28,7 @@ const retryDependency = 5 * time.Second
 // should be. The error is a Wait, a Reject, or a bug in a translation; operations returned beside it are still to be
 // carried out.
 func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
-	v.Key = key
+	v.Kind, v.Key = r.Name, key
 	var ops []Op
 	var err error
 	if r.Down != nil {

@@ -86,7 +86,7 @@ func fieldRules() []typeRules {
 			drop("the tenant's admission has written them into pods", "ImagePullSecrets"),
 			drop("accounts have no tokens in the super cluster", "Secrets")),
 		rulesOf[corev1.ServiceSpec](
-			mapped("NodePort or ClusterIP instead of a LoadBalancer that has a class, see loadBalancerClass; all others pass", "Type"),
+			mapped("NodePort or ClusterIP instead of a LoadBalancer that has a class, see loadBalancerClass, or an annotation that is not allowed; all others pass", "Type"),
 			mapped(whyPodLabels, "Selector"),
 			pass(whySame, "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses",
 				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -70,13 +71,13 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		AllocateLoadBalancerNodePorts: in.Spec.AllocateLoadBalancerNodePorts,
 		LoadBalancerSourceRanges:      in.Spec.LoadBalancerSourceRanges,
 	}}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
 	// Endpoints that the super cluster computed while there was a selector must not become slices when there is none.
 	out.Labels[discoveryv1.LabelSkipMirror] = "true"
-	if ownBalancer(in) {
+	if ownBalancer(in) || balancerAnnotation(v, in) != "" {
 		withoutBalancer(out)
 	}
 	out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
@@ -104,6 +105,26 @@ func externalIPs(in *corev1.Service) error {
 // ownBalancer says that a controller of the tenant's own balances the load of a service.
 func ownBalancer(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass != nil
+}
+
+// balancerAnnotation returns an annotation that the load balancer of a service should follow, and that the super cluster does not
+// get; empty when there is none. It may say who reaches the service, so it cannot be left out.
+func balancerAnnotation(v resource.View, s *corev1.Service) string {
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return ""
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Annotations)) {
+		if ofBalancer(key) && !v.Kept(key) && !v.AnnotationPasses(v.Kind, key) {
+			return key
+		}
+	}
+	return ""
+}
+
+// ofBalancer says whether an annotation is for a load balancer.
+func ofBalancer(key string) bool {
+	return inDomains(key, "service.beta.kubernetes.io", "service.kubernetes.io", "service.alpha.kubernetes.io", "networking.gke.io", "cloud.google.com",
+		"loadbalancer.openstack.org", "load-balancer.hetzner.cloud", "metallb.io", "metallb.universe.tf", "kube-vip.io", "cilium.io", "purelb.io", "openelb.kubesphere.io")
 }
 
 // withoutBalancer makes a load balancer's service what that balancer relies on: node ports, where there are any, and
@@ -243,6 +264,10 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if ownBalancer(tenant) {
 		return ops, nil
 	}
+	var refused error
+	if key := balancerAnnotation(v, tenant); key != "" {
+		refused = resource.Rejected("AnnotationNotAllowed", "annotation %s is not offered here, so the Service has no load balancer; remove the annotation, or ask the operator to allow it", key)
+	}
 	status := tenant.DeepCopy()
 	status.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy()
 	patch, err := resource.Diff(tenant, status, resource.SameObject)
@@ -252,7 +277,7 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if patch != nil {
 		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.PatchStatus, Object: tenant, Patch: patch, Why: resource.Status})
 	}
-	return ops, nil
+	return ops, refused
 }
 
 // giveOwnAddress gives a service with a misplaced address one of the tenant's own range.

@@ -2,6 +2,7 @@ package resources_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,7 +80,7 @@ func TestServicesDown(t *testing.T) {
 		"PreferredDualStack": {"the tenant's cluster has one family, so the super Service has one", ranged(),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5")),
 			service(families(corev1.IPFamilyPolicySingleStack, "10.112.0.5")).Spec},
-		"NodePort":     {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
+		"NodePort": {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
 		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
 			service(func(s *corev1.Service) {
 				s.Spec.LoadBalancerIP, s.Spec.HealthCheckNodePort = "192.0.2.1", 30999
@@ -167,6 +168,54 @@ func TestServicesWithABalancerOfTheTenant(t *testing.T) {
 				if got := patched(t, tc.in, resource.Tenant, ops); !cmp.Equal(got.Status, tc.in.Status) {
 					t.Errorf("the status that the tenant's controller wrote becomes %v", got.Status)
 				}
+			}
+		})
+	}
+}
+
+// An annotation for a load balancer may say who reaches it. Without it the balancer would be open, so there is none.
+func TestLoadBalancersWithAnnotations(t *testing.T) {
+	const internal = "service.beta.kubernetes.io/aws-load-balancer-internal"
+	allowed := ranged()
+	allowed.facts.Metadata = []resource.Metadata{{Kind: "services", Annotations: []string{internal}}}
+	opaque := ranged()
+	opaque.facts.Opaque = []string{"service.beta.kubernetes.io/"}
+	balanced := func(key string) *corev1.Service {
+		return service(nodePort(30001), func(s *corev1.Service) {
+			s.Spec.Type, s.Annotations = corev1.ServiceTypeLoadBalancer, map[string]string{key: "x"}
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+		})
+	}
+	for name, tc := range map[string]struct {
+		world     world
+		key       string
+		want      corev1.ServiceType
+		annotated bool
+	}{
+		"Unknown":  {ranged(), internal, corev1.ServiceTypeNodePort, false},
+		"Allowed":  {allowed, internal, corev1.ServiceTypeLoadBalancer, true},
+		"Harmless": {ranged(), "example.com/note", corev1.ServiceTypeLoadBalancer, false},
+		"DNS":      {ranged(), "external-dns.alpha.kubernetes.io/hostname", corev1.ServiceTypeLoadBalancer, false},
+		"Sources":  {ranged(), corev1.AnnotationLoadBalancerSourceRangesKey, corev1.ServiceTypeLoadBalancer, true},
+		"Topology": {ranged(), corev1.AnnotationTopologyMode, corev1.ServiceTypeLoadBalancer, true},
+		"Admins":   {opaque, internal, corev1.ServiceTypeLoadBalancer, false},
+		"Pool":     {ranged(), "metallb.io/address-pool", corev1.ServiceTypeNodePort, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := balanced(tc.key)
+			ops, err := decide(t, resources.Services(), tc.world, "shop", "web", in, nil)
+			made := created[*corev1.Service](t, ops, err)
+			if _, annotated := made.Annotations[tc.key]; made.Spec.Type != tc.want || annotated != tc.annotated {
+				t.Errorf("it is a %s with %v", made.Spec.Type, made.Annotations)
+			}
+			made.UID = "super"
+			ops, err = decide(t, resources.Services(), tc.world, "shop", "web", in, made)
+			r, rejected := resource.AsReject(err)
+			if rejected != (tc.want != corev1.ServiceTypeLoadBalancer) || rejected && (r.Reason != "AnnotationNotAllowed" || !strings.Contains(r.Message, tc.key)) {
+				t.Errorf("it is told %v", err)
+			}
+			if got := patched(t, in, resource.Tenant, ops); len(got.Status.LoadBalancer.Ingress) > 0 {
+				t.Errorf("status is %v", got.Status)
 			}
 		})
 	}
