@@ -365,7 +365,8 @@ func finishReaddress(v resource.View, between *corev1.Service) ([]resource.Op, e
 // noted returns the spec that a Service gets back that is being readdressed.
 func noted(between *corev1.Service) (corev1.ServiceSpec, error) {
 	var spec corev1.ServiceSpec
-	if err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec); err != nil {
+	err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec)
+	if ips := spec.ClusterIPs; err != nil || spec.ClusterIP != "" && (len(ips) == 0 || ips[0] != spec.ClusterIP) { // the tenant can write there, too
 		return spec, resource.Rejected("Readdressing", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
 	}
 	return spec, nil

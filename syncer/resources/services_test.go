@@ -281,9 +281,11 @@ func TestServicesWithForeignAddresses(t *testing.T) {
 			rejectedWith(t, ops, err, "ClusterIPOutOfRange")
 		})
 	}
-	broken := service(func(s *corev1.Service) { s.Annotations = map[string]string{names.AnnotationReaddress: "x"} })
-	ops, err := decide(t, resources.Services(), w, "shop", "web", broken, nil)
-	rejectedWith(t, ops, err, "Readdressing")
+	for _, note := range []string{"x", `{"clusterIP":"10.112.0.9"}`, `{"clusterIP":"10.112.0.9","clusterIPs":["10.112.0.8"]}`} {
+		broken := service(func(s *corev1.Service) { s.Annotations = map[string]string{names.AnnotationReaddress: note} })
+		ops, err := decide(t, resources.Services(), w, "shop", "web", broken, nil)
+		rejectedWith(t, ops, err, "Readdressing")
+	}
 }
 
 func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
