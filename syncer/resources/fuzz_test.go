@@ -100,7 +100,7 @@ func filler(data []byte) *randfill.Filler {
 		},
 		func(r *corev1.LocalObjectReference, c randfill.Continue) { r.Name = choose(c, "web", "data") },
 		func(b *[]byte, c randfill.Continue) { *b = []byte(c.String(4)) }, // an API server never returns null
-		func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte("{}") },
+		func(f *metav1.FieldsV1, _ randfill.Continue) { f.SetRawString("{}") },
 		func(r *runtime.RawExtension, _ randfill.Continue) { r.Raw = []byte(`{"a":1}`) },
 		func(u *types.UID, c randfill.Continue) { *u = types.UID(choose(c, "u", "super", "older", "")) },
 		func(n *corev1.ResourceName, c randfill.Continue) {
@@ -430,7 +430,7 @@ func withoutForged(in map[string]string) map[string]string {
 // populate makes an object of a kind on both sides, on one, or on none.
 func (c *clusters) populate(f *randfill.Filler, k resource.Kind, ref resource.Ref) {
 	noTenant, noSuper, foreign, older, fresh := odds(f, 8), odds(f, 3), odds(f, 8), odds(f, 8), odds(f, 2)
-	make := func(side resource.Side, uid types.UID) resource.Object {
+	build := func(side resource.Side, uid types.UID) resource.Object {
 		o := k.New()
 		fill(f, k, o)
 		if side == resource.Tenant && !odds(f, 4) {
@@ -440,7 +440,7 @@ func (c *clusters) populate(f *randfill.Filler, k resource.Kind, ref resource.Re
 		return placed(k, side, ref, o)
 	}
 	if k.Origin == resource.Super || k.SuperOnly {
-		super := make(resource.Super, "real")
+		super := build(resource.Super, "real")
 		labels := withoutForged(super.GetLabels())
 		if odds(f, 2) {
 			labels[names.LabelPublic] = "true"
@@ -457,14 +457,14 @@ func (c *clusters) populate(f *randfill.Filler, k resource.Kind, ref resource.Re
 		if k.SuperOnly || noTenant {
 			return
 		}
-		tenant := make(resource.Tenant, "replica")
+		tenant := build(resource.Tenant, "replica")
 		if !foreign {
 			tenant.SetAnnotations(map[string]string{names.AnnotationUID: "real"})
 		}
 		c.put(resource.Tenant, ref, tenant)
 		return
 	}
-	tenant := make(resource.Tenant, "u")
+	tenant := build(resource.Tenant, "u")
 	if !noTenant {
 		k.Trim(tenant)
 		c.put(resource.Tenant, ref, tenant)
@@ -472,7 +472,7 @@ func (c *clusters) populate(f *randfill.Filler, k resource.Kind, ref resource.Re
 	if noSuper {
 		return
 	}
-	super := make(resource.Super, "super")
+	super := build(resource.Super, "super")
 	super.SetLabels(withoutForged(super.GetLabels()))
 	super.SetAnnotations(withoutForged(super.GetAnnotations()))
 	if fresh { // as it was made
@@ -596,12 +596,15 @@ func (c *clusters) check(t *testing.T, k resource.Kind, ref resource.Ref, op res
 		return
 	}
 	name, ns := op.Object.GetName(), op.Object.GetNamespace()
-	if _, ours := superNamespaces()[ns]; !ours && !(ns == "" && (name == names.SuperNamespace(tenantID, ref.Name) || k.Name == "persistentvolumes" || k.Name == "persistentvolumeclaims")) {
+	_, ours := superNamespaces()[ns]
+	if ns == "" { // volumes are found by their claims
+		ours = name == names.SuperNamespace(tenantID, ref.Name) || k.Name == "persistentvolumes" || k.Name == "persistentvolumeclaims"
+	}
+	if !ours {
 		t.Errorf("%s: %s of %s/%s, which is not the tenant's", k.Name, op.Verb, ns, name)
 	}
 	labels, annotations := op.Object.GetLabels(), op.Object.GetAnnotations()
-	volume := false
-	if _, volume = op.Object.(*corev1.PersistentVolume); !volume && labels[names.LabelTenant] != string(tenantID) {
+	if _, volume := op.Object.(*corev1.PersistentVolume); !volume && labels[names.LabelTenant] != string(tenantID) {
 		t.Errorf("%s: %s of %s/%s, which does not bear the mark of the tenant: %v", k.Name, op.Verb, ns, name, labels)
 	}
 	for key, value := range allOf(labels, annotations) {
