@@ -200,6 +200,16 @@ packages:
 unit: packages $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 	@hack/gotest $(UNIT)
 
+FUZZTIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## Try translations with objects of any content, each test for FUZZTIME
+	@for package in $$(grep -rlE '^func Fuzz' --include=*_test.go syncer | xargs -n 1 dirname | sort -u); do \
+		for test in $$(grep -hoE '^func Fuzz[A-Za-z0-9]*' $$package/*_test.go | cut -d ' ' -f 2); do \
+			go test -run '^$$' -fuzz "^$$test$$" -fuzztime $(FUZZTIME) ./$$package || exit; \
+		done; \
+	done
+
 .PHONY: worlds
 worlds: packages third-party control-planes ## Two-world tests: real API servers, no nodes
 	@hack/gotest -p 1 -timeout 15m ./test/worlds/...

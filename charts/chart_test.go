@@ -27,6 +27,7 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
 const namespace = "vc-system"
@@ -119,7 +120,8 @@ func TestLint(t *testing.T) {
 
 func TestValuesAreChecked(t *testing.T) {
 	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `manager.serviceCIDR.size="22,"`, `clusterVersion.version="1.36"`,
-		`controlPlanes.imageRegistry="https://registry.example.com"`, `controlPlanes.imageRegistry="registry.example.com/"`, `controlPlanes.pullSecrets=["registry"]`, `controlPlanes.coreDNSPullSecrets=[{}]`} {
+		`controlPlanes.imageRegistry="https://registry.example.com"`, `controlPlanes.imageRegistry="registry.example.com/"`, `controlPlanes.pullSecrets=["registry"]`, `controlPlanes.coreDNSPullSecrets=[{}]`,
+		`syncer.metadata.allow=["services"]`, `syncer.metadata.allow=[{"annotations":["a"]}]`} {
 		if _, err := helm(t, "template", "release", "virtualcluster", "--kube-version", "v1.36.3", "--set-json", value); err == nil {
 			t.Errorf("%s was accepted", value)
 		}
@@ -415,6 +417,28 @@ func TestImagesOfControlPlanes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the chart makes of the values is what vc-syncer reads.
+func TestAllowedMetadata(t *testing.T) {
+	values := `syncer.metadata.allow=[{"kind":"services","annotations":["service.beta.kubernetes.io/aws-*"]},{"kind":"*","labels":["example.com/cost","example.org/"]}]`
+	want := []resource.Metadata{
+		{Kind: "services", Annotations: []string{"service.beta.kubernetes.io/aws-*"}},
+		{Kind: "*", Labels: []string{"example.com/cost"}}, {Kind: "*", Labels: []string{"example.org/"}},
+	}
+	var got []resource.Metadata
+	for _, arg := range pods(t, render(t, values))["vc-syncer"].Spec.Containers[0].Args {
+		if text, ok := strings.CutPrefix(arg, "--allow-metadata="); ok {
+			m, err := resource.ParseMetadata(text)
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, m)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -51,14 +52,14 @@ func blackHole(t *testing.T) string {
 			_ = conn.Close() // whoever called may have closed it
 		}
 	})
-	return "http://" + listener.Addr().String()
+	return "https://" + listener.Addr().String()
 }
 
 // external returns an External VirtualCluster and the Secret with its kubeconfig.
-func external(t *testing.T, name, server string) []client.Object {
+func external(t *testing.T, name, server string, ca []byte) []client.Object {
 	t.Helper()
 	config := clientcmdapi.NewConfig()
-	config.Clusters["c"] = &clientcmdapi.Cluster{Server: server}
+	config.Clusters["c"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
 	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: "token"}
 	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
 	config.CurrentContext = "x"
@@ -78,13 +79,14 @@ func external(t *testing.T, name, server string) []client.Object {
 
 // Control planes that do not answer keep nobody from following the others.
 func TestControlPlanesThatDoNotAnswerHoldNobodyUp(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 		out.Header().Set("Content-Type", "application/json")
 		if _, err := out.Write([]byte(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"kube-system","uid":"identity"}}`)); err != nil {
 			t.Error(err)
 		}
 	}))
 	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, tenancyv1alpha1.AddToScheme} {
 		if err := add(s); err != nil {
@@ -93,7 +95,7 @@ func TestControlPlanesThatDoNotAnswerHoldNobodyUp(t *testing.T) {
 	}
 	hole := blackHole(t)
 	super := fake.NewClientBuilder().WithScheme(s).WithStatusSubresource(&tenancyv1alpha1.VirtualCluster{}).
-		WithObjects(external(t, "dark", hole)...).WithObjects(external(t, "bright", server.URL)...).Build()
+		WithObjects(external(t, "dark", hole, ca)...).WithObjects(external(t, "bright", server.URL, ca)...).Build()
 	ctx, cancel := context.WithCancel(t.Context())
 	answered := make(chan types.NamespacedName, 10)
 	f := &follower{client: super, live: super, contacts: newContacts(ctx, func(vc types.NamespacedName) { answered <- vc })}

@@ -50,7 +50,9 @@ type follower struct {
 	client client.Client
 	live   client.Reader
 	inside bool
-	engine *engine.Engine
+	// metadata is what the operator lets through.
+	metadata []resource.Metadata
+	engine   *engine.Engine
 
 	contacts *contacts
 
@@ -58,9 +60,9 @@ type follower struct {
 	connected map[types.NamespacedName]names.TenantID // guarded by mu
 }
 
-func newFollower(mgr manager.Manager, inside bool, contacts *contacts) *follower {
+func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata, contacts *contacts) *follower {
 	return &follower{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, contacts: contacts,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata, contacts: contacts,
 		connected: map[types.NamespacedName]names.TenantID{},
 	}
 }
@@ -164,6 +166,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 			VirtualCluster: key, UID: vc.UID,
 			ClusterDomain: vc.Spec.ClusterDomain,
 			Transparent:   vc.Spec.TransparentMetaPrefixes, Opaque: vc.Spec.OpaqueMetaPrefixes,
+			Metadata:  f.metadata,
 			Disabled:  disabled(vc),
 			Scheduler: vc.Spec.Scheduler.Enabled,
 			Nodes:     nodeFacts(vc.Spec.Nodes),

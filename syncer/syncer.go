@@ -25,6 +25,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
@@ -35,6 +36,8 @@ type Options struct {
 	AgentNamespace string
 	// HostsImage is the image that contains vn-hosts, see pods.Kind.
 	HostsImage string
+	// Metadata are labels and annotations that tenants' objects have in the super cluster besides the built-in ones.
+	Metadata []resource.Metadata
 	// Inside says that the syncer runs in the super cluster, where tenants are reached by the addresses of Services.
 	Inside bool
 	// Workers and SuperCalls as in engine.Options; zero for the defaults.
@@ -87,7 +90,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		case <-ctx.Done():
 		}
 	}
-	follower := newFollower(mgr, o.Inside, newContacts(ctx, wake))
+	follower := newFollower(mgr, o.Inside, o.Metadata, newContacts(ctx, wake))
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,

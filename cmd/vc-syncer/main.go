@@ -24,6 +24,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/command"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
 func main() { os.Exit(command.Run("vc-syncer", run)) }
@@ -39,6 +40,12 @@ func run(ctx context.Context, args []string) error {
 	traceAddress := flags.String("trace-bind-address", fmt.Sprintf("127.0.0.1:%d", names.TracePort), "Address of what kubectl vc trace asks, by a forwarded port. Whoever reaches it learns names and states of objects, not content; 0 switches it off.")
 	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
 	flags.StringVar(&options.HostsImage, "hosts-image", "", "Image with vn-hosts, which runs first in pods of tenants that have a subdomain and writes the tenant's names into their /etc/hosts. When empty, they find the super cluster's names there.")
+	flags.Func("allow-metadata", "Labels or annotations that objects of tenants have in the super cluster besides the built-in ones, as kind:labels:key or kind:annotations:key. "+
+		"The kind is * for all. A key that ends in / or * stands for all that begin so. Repeat the flag for further ones.", func(text string) error {
+		m, err := resource.ParseMetadata(text)
+		options.Metadata = append(options.Metadata, m)
+		return err
+	})
 	flags.IntVar(&options.Workers, "workers", 8, "Objects of one tenant that are worked on at the same time.")
 	flags.IntVar(&options.SuperCalls, "super-calls", 32, "Calls to the super cluster that are made at the same time, for all tenants, which have them in turn.")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "Deadline of every call to an API server (default 10s).")

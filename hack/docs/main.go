@@ -48,7 +48,7 @@ func run(args []string) error {
 	}
 	spec, status := fields()
 	var out bytes.Buffer
-	if err := t.Execute(&out, map[string]any{"Kinds": kinds(), "Spec": spec, "Status": status, "Others": others()}); err != nil {
+	if err := t.Execute(&out, map[string]any{"Kinds": kinds(), "Metadata": metadata(), "Spec": spec, "Status": status, "Others": others()}); err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
 	return os.WriteFile(args[0], out.Bytes(), 0o644)
@@ -71,6 +71,41 @@ func kinds() []kind {
 	}
 	slices.SortFunc(rows, func(a, b kind) int { return cmp.Or(cmp.Compare(a.Way, b.Way), cmp.Compare(a.Name, b.Name)) })
 	return rows
+}
+
+// keys are the labels and annotations of a kind that pass.
+type keys struct{ Kind, Labels, Annotations, Why string }
+
+func metadata() []keys {
+	const group = "GROUP"
+	var rows []keys
+	for _, kind := range append(resource.MetadataKinds(), "x."+group) {
+		m := resource.BuiltInMetadata(kind)
+		labels := quoted(m.Labels)
+		if m.Plain {
+			labels = append([]string{"plain"}, labels...)
+		}
+		if strings.HasSuffix(kind, group) {
+			kind, m.Why = "custom resources of the API group `"+group+"`", m.Why+"; annotations of the group are for its operator"
+		}
+		rows = append(rows, keys{Kind: kind, Labels: list(labels), Annotations: list(quoted(m.Annotations)), Why: m.Why})
+	}
+	return rows
+}
+
+func quoted(in []string) []string {
+	var out []string
+	for _, key := range in {
+		out = append(out, "`"+key+"`")
+	}
+	return out
+}
+
+func list(in []string) string {
+	if len(in) == 0 {
+		return "none"
+	}
+	return strings.Join(in, ", ")
 }
 
 // section is what is decided about one type.

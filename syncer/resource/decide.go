@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -28,7 +29,7 @@ const retryDependency = 5 * time.Second
 // should be. The error is a Wait, a Reject, or a bug in a translation; operations returned beside it are still to be
 // carried out.
 func (r *Resource[T]) Decide(v View, key Key, p Pair[T]) ([]Op, error) {
-	v.Key = key
+	v.Kind, v.Key = r.Name, key
 	var ops []Op
 	var err error
 	if r.Down != nil {
@@ -155,7 +156,7 @@ func (r *Resource[T]) update(side Side, replica, want T) ([]Op, error) {
 		return nil, nil
 	}
 	op := Op{Side: side, Verb: Patch, Object: replica, Why: Drifted}
-	if op.Patch, err = Diff(replica, merged, Guarded); err != nil {
+	if op.Patch, err = Diff(replica, merged, Guarded); err != nil || op.Patch == nil {
 		return nil, err
 	}
 	op.MetadataPatch, err = metadataPatch(replica, merged)
@@ -355,29 +356,9 @@ const (
 // Diff returns the patch that turns one state of an object into another, with the preconditions of the guard, or nil when
 // there is no difference: a strategic merge patch or, for a custom resource, a JSON merge patch.
 func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
-	before, err := json.Marshal(from)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %T: %w", from, err)
-	}
-	after, err := json.Marshal(to)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %T: %w", to, err)
-	}
-	if bytes.Equal(before, after) {
-		return nil, nil
-	}
-	var patch []byte
-	if _, custom := any(from).(runtime.Unstructured); custom {
-		patch, err = jsonmergepatch.CreateThreeWayJSONMergePatch(before, after, before)
-	} else {
-		patch, err = strategicpatch.CreateTwoWayMergePatch(before, after, from)
-	}
+	body, err := changes(from, to)
 	if err != nil {
 		return nil, fmt.Errorf("computing the patch of %T: %w", from, err)
-	}
-	var body map[string]any
-	if err := json.Unmarshal(patch, &body); err != nil {
-		return nil, fmt.Errorf("decoding the patch of %T: %w", from, err)
 	}
 	if len(body) == 0 {
 		return nil, nil
@@ -392,6 +373,57 @@ func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
 		meta["resourceVersion"] = from.GetResourceVersion()
 	}
 	return json.Marshal(body)
+}
+
+// changes returns the body of the patch that turns one state of an object into another.
+func changes(from, to any) (map[string]any, error) {
+	if u, ok := from.(runtime.Unstructured); ok {
+		v, ok := to.(runtime.Unstructured)
+		if !ok {
+			return nil, fmt.Errorf("it became a %T", to)
+		}
+		return mergePatch(u.UnstructuredContent(), v.UnstructuredContent()), nil
+	}
+	before, err := json.Marshal(from)
+	if err != nil {
+		return nil, err
+	}
+	after, err := json.Marshal(to)
+	if err != nil || bytes.Equal(before, after) {
+		return nil, err
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, from)
+	if err != nil {
+		return nil, err
+	}
+	var body map[string]any
+	return body, utiljson.Unmarshal(patch, &body) // which keeps large integers
+}
+
+// mergePatch returns the JSON merge patch between two states, empty when there is none. The libraries for that compute with
+// floating-point numbers, and make patches that change nothing of a null that is to be set, which no merge patch can do.
+func mergePatch(from, to map[string]any) map[string]any {
+	patch := map[string]any{}
+	for key := range from {
+		if _, stays := to[key]; !stays {
+			patch[key] = nil
+		}
+	}
+	for key, want := range to {
+		has, there := from[key]
+		before, wasMap := has.(map[string]any)
+		after, isMap := want.(map[string]any)
+		switch {
+		case want == nil && has == nil || there && reflect.DeepEqual(has, want):
+		case wasMap && isMap:
+			if inner := mergePatch(before, after); len(inner) > 0 {
+				patch[key] = inner
+			}
+		default:
+			patch[key] = want
+		}
+	}
+	return patch
 }
 
 // NameTaken returns the Reject that tells a tenant that the place of its object is taken.

@@ -1,7 +1,6 @@
 package resource
 
 import (
-	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,13 +13,12 @@ import (
 // of such labels are replaced, on pods and in every selector over pods alike, by others that say nothing about them.
 
 // OpaqueLabel says whether a label of the tenant's pods does not go down under its own key: the key is one of ours, or one
-// that the admin keeps to the tenant. Labels that come up instead are the super cluster's, whose keys stay.
+// that does not pass. Labels that come up instead are the super cluster's, whose keys stay.
 func (v View) OpaqueLabel(key string) bool {
 	if names.Reserved(key) || strings.HasPrefix(key, names.OpaquePrefix) {
 		return true
 	}
-	begins := func(prefix string) bool { return strings.HasPrefix(key, prefix) }
-	return slices.ContainsFunc(v.Tenant.Opaque, begins) && !slices.ContainsFunc(v.Tenant.Transparent, begins)
+	return !v.transparent(key) && !v.labelPasses(Pods, key)
 }
 
 // PodLabels returns what stands, in the super cluster, for labels of the tenant's pods: for those of a pod, and for those

@@ -17,10 +17,10 @@ import (
 // Whatever a tenant writes into labels and selectors, the same pods are selected on both sides.
 func TestSelectorsSelectTheSamePodsOnBothSides(t *testing.T) {
 	v := resource.View{Tenant: resource.Facts{
-		ID: tenantID, Opaque: []string{"team.example.com/", "both.example.com/"}, Transparent: []string{"both.example.com/", names.Prefix},
+		ID: tenantID, Opaque: []string{"tier", "both.example.com/"}, Transparent: []string{"both.example.com/", names.Prefix},
 	}}
 	keys := []string{
-		"app", "team.example.com/role", "team.example.com/tier", "both.example.com/zone", names.LabelTenant, names.Prefix + "x",
+		"app", "app.kubernetes.io/name", "tier", "team.example.com/role", "both.example.com/zone", names.LabelTenant, names.Prefix + "x",
 		names.OpaqueKey(tenantID, "team.example.com/role"),
 	}
 	values := []string{"", "a", string(tenantID), names.OpaqueValue(tenantID, "team.example.com/role", "a")}
@@ -80,8 +80,8 @@ func matches(t *testing.T, selector *metav1.LabelSelector, pod map[string]string
 
 // The operator learns nothing from labels that do not go down.
 func TestOpaqueLabelsSayNothing(t *testing.T) {
-	v := resource.View{Tenant: resource.Facts{ID: tenantID, Opaque: []string{"team.example.com/"}}}
-	other := resource.View{Tenant: resource.Facts{ID: "other", Opaque: v.Tenant.Opaque}}
+	v := resource.View{Tenant: resource.Facts{ID: tenantID}}
+	other := resource.View{Tenant: resource.Facts{ID: "other"}}
 	in := map[string]string{"team.example.com/role": "secret"}
 	for key, value := range v.PodLabels(in) {
 		if strings.Contains(key, "role") || strings.Contains(value, "secret") || names.Reserved(key) {

@@ -6,11 +6,14 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
-// Names of kinds whose objects are referred to by other names in the super cluster, see Renamed.
+// Names of kinds that more than one package knows.
 const (
-	Secrets    = "secrets"
-	ConfigMaps = "configmaps"
-	Services   = "services"
+	Pods            = "pods"
+	Secrets         = "secrets"
+	ConfigMaps      = "configmaps"
+	Services        = "services"
+	EndpointSlices  = "endpointslices"
+	ServiceAccounts = "serviceaccounts"
 )
 
 // Replicated says whether the super cluster has the replica of the very object that the tenant has. Only then may a super

@@ -77,6 +77,8 @@ type Facts struct {
 	PodSecurity psa.Level
 	// Transparent and Opaque are prefixes of metadata keys, see VirtualClusterSpec.
 	Transparent, Opaque []string
+	// Metadata is what the operator adds to BuiltInMetadata.
+	Metadata []Metadata
 	// Scheduler says that a scheduler of the tenant's own assigns its pods to nodes.
 	Scheduler bool
 	// Nodes are the nodes that the tenant sees.
@@ -101,8 +103,9 @@ type NodeFacts struct {
 // it returns is read-only.
 type View struct {
 	Tenant Facts
-	// Key is what is being decided.
-	Key Key
+	// Kind and Key are what is being decided.
+	Kind string
+	Key  Key
 	// Withdrawn says that the kind is not offered to the tenant any more: its replicas go.
 	Withdrawn bool
 	// Now is the time of the decision.

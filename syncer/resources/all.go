@@ -46,7 +46,3 @@ func All(o Options) []resource.Kind {
 		RuntimeClasses(),
 	}
 }
-
-// copyMeta gives the replica the tenant's labels and annotations. Reserved keys are taken out when the replica is
-// stamped.
-func copyMeta(v resource.View, in, out resource.Object) { v.CopyMeta(in, out) }

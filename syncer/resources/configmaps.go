@@ -22,7 +22,7 @@ func ConfigMaps() resource.Kind {
 		},
 		Down: func(v resource.View, in *corev1.ConfigMap) (*corev1.ConfigMap, error) {
 			out := &corev1.ConfigMap{Data: in.Data, BinaryData: in.BinaryData, Immutable: in.Immutable}
-			copyMeta(v, in, out)
+			v.CopyMeta(in, out)
 			return out, nil
 		},
 		Merge: func(existing, want *corev1.ConfigMap) {

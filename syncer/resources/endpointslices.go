@@ -20,7 +20,7 @@ import (
 // service with one. Endpoints objects need no copy: the tenant mirrors them into slices.
 func EndpointSlices() resource.Kind {
 	return resource.Of(resource.Resource[*discoveryv1.EndpointSlice]{
-		Name: "endpointslices",
+		Name: resource.EndpointSlices,
 		GVK:  discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"),
 		New:  func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
 		Needed: func(v resource.View, in *discoveryv1.EndpointSlice) bool {
@@ -69,7 +69,7 @@ func leftSlices(v resource.View, super *corev1.Service) []resource.Op {
 		return nil
 	}
 	var ops []resource.Op
-	v.Owned("endpointslices", super.UID, func(o resource.Object) {
+	v.Owned(resource.EndpointSlices, super.UID, func(o resource.Object) {
 		slice, ok := o.(*discoveryv1.EndpointSlice)
 		if ok && computed(slice) && slice.Namespace == super.Namespace && slice.DeletionTimestamp == nil &&
 			slice.Labels[discoveryv1.LabelServiceName] == super.Name && slice.Labels[names.LabelTenant] == string(v.Tenant.ID) {
@@ -90,7 +90,7 @@ func serviceOf(in *discoveryv1.EndpointSlice) resource.Ref {
 
 func endpointSliceDown(v resource.View, in *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, error) {
 	out := &discoveryv1.EndpointSlice{AddressType: in.AddressType, Ports: in.Ports}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}

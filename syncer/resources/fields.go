@@ -86,15 +86,16 @@ func fieldRules() []typeRules {
 			drop("the tenant's admission has written them into pods", "ImagePullSecrets"),
 			drop("accounts have no tokens in the super cluster", "Secrets")),
 		rulesOf[corev1.ServiceSpec](
-			mapped("NodePort or ClusterIP instead of a LoadBalancer that has a class, see loadBalancerClass; all others pass", "Type"),
+			mapped("NodePort or ClusterIP instead of a LoadBalancer that has a class, see loadBalancerClass, or an annotation that is not allowed; all others pass", "Type"),
 			mapped(whyPodLabels, "Selector"),
-			pass(whySame, "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses", "ExternalName",
+			pass(whySame, "Ports", "SessionAffinity", "SessionAffinityConfig", "PublishNotReadyAddresses",
 				"ExternalTrafficPolicy", "InternalTrafficPolicy", "TrafficDistribution", "AllocateLoadBalancerNodePorts", "LoadBalancerSourceRanges"),
 			mapped("those of a tenant with ranges of its own, whose Services get other addresses when theirs are not of these; otherwise the super cluster chooses", "ClusterIP", "ClusterIPs"),
 			pass(whySame, "IPFamilies"),
 			mapped("SingleStack for a Service that has one family in the tenant", "IPFamilyPolicy"),
 			drop("the super cluster chooses", "HealthCheckNodePort", "LoadBalancerIP"),
 			drop("a controller of the tenant's own serves the class: the replica has node ports or a cluster IP, no load balancer, and the status is left alone", "LoadBalancerClass"),
+			drop("a Service of type ExternalName stays in the tenant: only DNS reads the name", "ExternalName"),
 			refused("would take traffic for addresses of others", "ExternalIPs")),
 		rulesOf[discoveryv1.EndpointSlice](
 			meta(),

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -112,7 +113,7 @@ func ingressDown(v resource.View, in *networkingv1.Ingress) (*networkingv1.Ingre
 	out := &networkingv1.Ingress{Spec: networkingv1.IngressSpec{
 		IngressClassName: &class, DefaultBackend: spec.DefaultBackend, TLS: spec.TLS, Rules: spec.Rules,
 	}}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	for i := range out.Spec.TLS {
 		out.Spec.TLS[i].SecretName = names.SuperSecret(out.Spec.TLS[i].SecretName)
 	}
@@ -122,8 +123,8 @@ func ingressDown(v resource.View, in *networkingv1.Ingress) (*networkingv1.Ingre
 		}
 	}
 	annotations := map[string]string{}
-	for key, value := range out.GetAnnotations() {
-		down, pass, err := ingressAnnotation(v, in, key, value)
+	for _, key := range slices.Sorted(maps.Keys(in.Annotations)) {
+		down, pass, err := ingressAnnotation(v, in, key, in.Annotations[key])
 		if err != nil {
 			return nil, err
 		}
@@ -201,7 +202,9 @@ func ingressUp(v resource.View, p resource.Pair[*networkingv1.Ingress]) ([]resou
 func ingressAnnotation(v resource.View, in *networkingv1.Ingress, key, value string) (string, bool, error) {
 	domain, name, _ := strings.Cut(key, "/")
 	switch {
-	case key == legacyClass || !instructive(key):
+	case v.AnnotationAdded(v.Kind, key) && !slices.Contains(secretAnnotations(), key):
+		return value, true, nil
+	case v.Kept(key) || key == legacyClass || !instructive(key):
 		return "", false, nil
 	case slices.Contains(secretAnnotations(), key):
 		secret, ok := ownSecret(in, value)
@@ -223,19 +226,15 @@ func ingressAnnotation(v resource.View, in *networkingv1.Ingress, key, value str
 
 // instructive says that an annotation is an instruction to an ingress controller.
 func instructive(key string) bool {
-	if strings.HasPrefix(key, "kubernetes.io/ingress.") {
-		return true
-	}
-	domain, _, _ := strings.Cut(key, "/")
-	for _, of := range []string{
-		"ingress.kubernetes.io", "nginx.org", "nginx.com", "haproxy.org", "haproxy-ingress.github.io", "konghq.com", "projectcontour.io",
-		"networking.gke.io", "getambassador.io",
-	} {
-		if domain == of || strings.HasSuffix(domain, "."+of) {
-			return true
-		}
-	}
-	return false
+	return strings.HasPrefix(key, "kubernetes.io/ingress.") ||
+		inDomains(key, "ingress.kubernetes.io", "nginx.org", "nginx.com", "haproxy.org", "haproxy-ingress.github.io", "konghq.com", "projectcontour.io",
+			"networking.gke.io", "getambassador.io")
+}
+
+// inDomains says whether the prefix of a key is one of the domains, or a subdomain of one.
+func inDomains(key string, domains ...string) bool {
+	prefix, _, _ := strings.Cut(key, "/")
+	return slices.ContainsFunc(domains, func(of string) bool { return prefix == of || strings.HasSuffix(prefix, "."+of) })
 }
 
 // nginxDomain is that of ingress-nginx, whose annotations many others understand, too.

@@ -225,6 +225,30 @@ func TestIngressAnnotations(t *testing.T) {
 	}
 }
 
+// What the operator adds passes as it is; what names a Secret still names one of the tenant's.
+func TestAddedIngressAnnotations(t *testing.T) {
+	const nginx = "nginx.ingress.kubernetes.io/"
+	w := withClasses()
+	w.facts.Opaque = []string{"kept.example.com/", nginx + "app-root"}
+	w.facts.Metadata = []resource.Metadata{{Kind: "ingresses", Annotations: []string{"external-dns.alpha.kubernetes.io/", nginx, "kept.example.com/"}}}
+	in := ingress(func(in *networkingv1.Ingress) {
+		in.Annotations = map[string]string{
+			"external-dns.alpha.kubernetes.io/ttl": "60", nginx + "custom-headers": "x", nginx + "auth-secret": "users", nginx + "app-root": "/x",
+			"kept.example.com/a": "x", "cert-manager.io/issuer": "x",
+		}
+	})
+	ops, err := decide(t, resources.Ingresses(), w, "shop", "web", in, nil)
+	got := created[*networkingv1.Ingress](t, ops, err).Annotations
+	delete(got, names.AnnotationKeys)
+	want := map[string]string{
+		"external-dns.alpha.kubernetes.io/ttl": "60", nginx + "custom-headers": "x", nginx + "auth-secret": names.SuperSecret("users"),
+		names.AnnotationNamespace: "shop", names.AnnotationUID: "u",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestIngressReferences(t *testing.T) {
 	in := ingress(annotated("nginx.ingress.kubernetes.io/auth-secret", "shop/users"))
 	group := "k8s.example.com"

@@ -72,7 +72,7 @@ func networkPolicyDown(v resource.View, in *networkingv1.NetworkPolicy) (*networ
 		}
 		out.Spec.Egress = append(out.Spec.Egress, networkingv1.NetworkPolicyEgressRule{Ports: rule.Ports, To: to})
 	}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	return out, nil
 }
 

@@ -48,7 +48,7 @@ func TestNetworkPolicies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			policy := func(peer networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
 				return &networkingv1.NetworkPolicy{
-					ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "p", UID: "u", Annotations: map[string]string{"a": "b"}},
+					ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "p", UID: "u"},
 					Spec: networkingv1.NetworkPolicySpec{
 						PodSelector: *web, PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 						Ingress: []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{peer}}, {}},
@@ -68,7 +68,6 @@ func TestNetworkPolicies(t *testing.T) {
 			}
 			replica := got.DeepCopy()
 			replica.ObjectMeta = replicaMeta("shop", "p", "u")
-			replica.Annotations["a"], replica.Annotations[names.AnnotationKeys] = "b", "a:a"
 			if ops, err = decide(t, resources.NetworkPolicies(), w, "shop", "p", in, replica); len(ops) > 0 || err != nil {
 				t.Errorf("in sync: %s, %v", encode(t, ops), err)
 			}

@@ -1,8 +1,6 @@
 package resources
 
 import (
-	"maps"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -100,13 +98,7 @@ func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 		DataSource:       in.Spec.DataSource,
 		VolumeName:       retained,
 	}}
-	copyMeta(v, in, out)
-	// What the tenant's volume controller notes is about the tenant's volumes.
-	annotations := out.GetAnnotations()
-	maps.DeleteFunc(annotations, func(key, _ string) bool {
-		return strings.HasPrefix(key, "pv.kubernetes.io/") || strings.HasPrefix(key, "volume.kubernetes.io/") || strings.HasPrefix(key, "volume.beta.kubernetes.io/")
-	})
-	out.SetAnnotations(annotations)
+	v.CopyMeta(in, out)
 	return out, nil
 }
 

@@ -41,6 +41,6 @@ func budgetDown(v resource.View, in *policyv1.PodDisruptionBudget) (*policyv1.Po
 	out := &policyv1.PodDisruptionBudget{Spec: policyv1.PodDisruptionBudgetSpec{
 		MinAvailable: healthy, Selector: v.PodSelector(in.Spec.Selector), UnhealthyPodEvictionPolicy: in.Spec.UnhealthyPodEvictionPolicy,
 	}}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	return out, nil
 }

@@ -29,7 +29,6 @@ func harmless() map[string]string {
 		"PodSpec.NodeName":                            "on nodes that the tenant may not use, no scheduler puts the pod",
 		"PodSpec.Subdomain":                           "a part of the pod's own name in DNS",
 		"ResourceFieldSelector.ContainerName":         "a container of the same pod",
-		"ServiceSpec.ExternalName":                    "a name in the tenant's DNS; no Ingress leads to such a Service",
 		"WindowsSecurityContextOptions.RunAsUserName": "a user of the image",
 	}
 }

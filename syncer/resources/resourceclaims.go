@@ -72,7 +72,7 @@ func resourceClaimDown(v resource.View, in *resourcev1.ResourceClaim) (*resource
 	out := &resourcev1.ResourceClaim{Spec: resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{
 		Requests: devices.Requests, Constraints: devices.Constraints, Config: devices.Config,
 	}}}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	return out, nil
 }
 

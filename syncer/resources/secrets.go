@@ -25,12 +25,9 @@ func Secrets() resource.Kind {
 		},
 		Down: func(v resource.View, in *corev1.Secret) (*corev1.Secret, error) {
 			out := &corev1.Secret{Data: in.Data, Immutable: in.Immutable, Type: in.Type}
-			copyMeta(v, in, out)
+			v.CopyMeta(in, out)
 			if in.Type == corev1.SecretTypeServiceAccountToken {
 				out.Type = corev1.SecretTypeOpaque
-				for _, key := range []string{corev1.ServiceAccountNameKey, corev1.ServiceAccountUIDKey} {
-					delete(out.Annotations, key)
-				}
 			}
 			return out, nil
 		},

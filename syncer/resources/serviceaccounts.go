@@ -16,16 +16,16 @@ const defaultServiceAccount = "default"
 func ServiceAccounts() resource.Kind {
 	no := false
 	return resource.Of(resource.Resource[*corev1.ServiceAccount]{
-		Name: "serviceaccounts",
+		Name: resource.ServiceAccounts,
 		GVK:  corev1.SchemeGroupVersion.WithKind("ServiceAccount"),
 		New:  func() *corev1.ServiceAccount { return &corev1.ServiceAccount{} },
 		Skip: func(in *corev1.ServiceAccount) bool { return in.Name == defaultServiceAccount },
 		Needed: func(v resource.View, in *corev1.ServiceAccount) bool {
-			return v.Referenced(resource.Ref{Kind: "serviceaccounts", Namespace: in.Namespace, Name: in.Name})
+			return v.Referenced(resource.Ref{Kind: resource.ServiceAccounts, Namespace: in.Namespace, Name: in.Name})
 		},
 		Down: func(v resource.View, in *corev1.ServiceAccount) (*corev1.ServiceAccount, error) {
 			out := &corev1.ServiceAccount{AutomountServiceAccountToken: &no}
-			copyMeta(v, in, out)
+			v.CopyMeta(in, out)
 			return out, nil
 		},
 		Merge: func(existing, want *corev1.ServiceAccount) {

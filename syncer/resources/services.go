@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,12 +31,19 @@ func Services() resource.Kind {
 		GVK:           corev1.SchemeGroupVersion.WithKind("Service"),
 		New:           func() *corev1.Service { return &corev1.Service{} },
 		ChangesMatter: true,
+		Needed:        serviceNeeded,
 		Down:          serviceDown,
 		Merge:         serviceMerge,
 		Up:            serviceUp,
 		Unpaired:      readdress,
 		Refused:       serviceRefused,
 	})
+}
+
+// serviceNeeded says whether a Service is to be in the super cluster: not one of type ExternalName, which only DNS reads, and
+// that is the tenant's own. Of what reads it there, an ingress controller would lead requests to any name that a tenant writes.
+func serviceNeeded(_ resource.View, in *corev1.Service) bool {
+	return in.Spec.Type != corev1.ServiceTypeExternalName || in.Annotations[names.AnnotationReaddress] != ""
 }
 
 func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
@@ -58,14 +66,13 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		SessionAffinity:               in.Spec.SessionAffinity,
 		SessionAffinityConfig:         in.Spec.SessionAffinityConfig,
 		PublishNotReadyAddresses:      in.Spec.PublishNotReadyAddresses,
-		ExternalName:                  in.Spec.ExternalName,
 		ExternalTrafficPolicy:         in.Spec.ExternalTrafficPolicy,
 		InternalTrafficPolicy:         in.Spec.InternalTrafficPolicy,
 		TrafficDistribution:           in.Spec.TrafficDistribution,
 		AllocateLoadBalancerNodePorts: in.Spec.AllocateLoadBalancerNodePorts,
 		LoadBalancerSourceRanges:      in.Spec.LoadBalancerSourceRanges,
 	}}
-	copyMeta(v, in, out)
+	v.CopyMeta(in, out)
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
@@ -74,11 +81,8 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	if in.Spec.Type == corev1.ServiceTypeClusterIP && len(in.Spec.ExternalIPs) > 0 {
 		out.Spec.ExternalTrafficPolicy = "" // it is for these IPs, which do not go down
 	}
-	if ownBalancer(in) {
+	if ownBalancer(in) || balancerAnnotation(v, in) != "" {
 		withoutBalancer(out)
-	}
-	if in.Spec.Type == corev1.ServiceTypeExternalName {
-		return out, externalIPs(in)
 	}
 	out.Spec.IPFamilies, out.Spec.IPFamilyPolicy = in.Spec.IPFamilies, in.Spec.IPFamilyPolicy
 	if len(in.Spec.IPFamilies) == 1 {
@@ -105,6 +109,26 @@ func externalIPs(in *corev1.Service) error {
 // ownBalancer says that a controller of the tenant's own balances the load of a service.
 func ownBalancer(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.LoadBalancerClass != nil
+}
+
+// balancerAnnotation returns an annotation that the load balancer of a service should follow, and that the super cluster does not
+// get; empty when there is none. It may say who reaches the service, so it cannot be left out.
+func balancerAnnotation(v resource.View, s *corev1.Service) string {
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return ""
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Annotations)) {
+		if ofBalancer(key) && !v.Kept(key) && !v.AnnotationPasses(v.Kind, key) {
+			return key
+		}
+	}
+	return ""
+}
+
+// ofBalancer says whether an annotation is for a load balancer.
+func ofBalancer(key string) bool {
+	return inDomains(key, "service.beta.kubernetes.io", "service.kubernetes.io", "service.alpha.kubernetes.io", "networking.gke.io", "cloud.google.com",
+		"loadbalancer.openstack.org", "load-balancer.hetzner.cloud", "metallb.io", "metallb.universe.tf", "kube-vip.io", "cilium.io", "purelb.io", "openelb.kubesphere.io")
 }
 
 // withoutBalancer makes a load balancer's service what that balancer relies on: node ports, where there are any, and
@@ -192,15 +216,13 @@ func serviceMerge(existing, want *corev1.Service) {
 	existing.Spec = *want.Spec.DeepCopy()
 	existing.Spec.HealthCheckNodePort = had.HealthCheckNodePort
 	existing.Spec.LoadBalancerClass, existing.Spec.LoadBalancerIP = had.LoadBalancerClass, had.LoadBalancerIP
-	if want.Spec.Type != corev1.ServiceTypeExternalName && had.Type != corev1.ServiceTypeExternalName {
-		if len(want.Spec.IPFamilies) == 0 {
-			existing.Spec.IPFamilies, existing.Spec.IPFamilyPolicy = had.IPFamilies, had.IPFamilyPolicy
-		}
-		if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
-			existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
-			if families := len(existing.Spec.IPFamilies); families > 0 && families < len(had.ClusterIPs) {
-				existing.Spec.ClusterIPs = had.ClusterIPs[:families]
-			}
+	if len(want.Spec.IPFamilies) == 0 {
+		existing.Spec.IPFamilies, existing.Spec.IPFamilyPolicy = had.IPFamilies, had.IPFamilyPolicy
+	}
+	if want.Spec.ClusterIP == "" && had.ClusterIP != corev1.ClusterIPNone {
+		existing.Spec.ClusterIP, existing.Spec.ClusterIPs = had.ClusterIP, had.ClusterIPs
+		if families := len(existing.Spec.IPFamilies); families > 0 && families < len(had.ClusterIPs) {
+			existing.Spec.ClusterIPs = had.ClusterIPs[:families]
 		}
 	}
 	if want.Spec.Type == corev1.ServiceTypeNodePort || want.Spec.Type == corev1.ServiceTypeLoadBalancer {
@@ -240,7 +262,14 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if ownBalancer(tenant) {
 		return ops, nil
 	}
+	var refused error
+	if key := balancerAnnotation(v, tenant); key != "" {
+		refused = resource.Rejected("AnnotationNotAllowed", "annotation %s is not offered here, so the Service has no load balancer; remove the annotation, or ask the operator to allow it", key)
+	}
 	status, err := resource.ReportStatus(tenant, func(to *corev1.Service) { to.Status.LoadBalancer = *super.Status.LoadBalancer.DeepCopy() })
+	if err == nil {
+		err = refused
+	}
 	return append(ops, status...), err
 }
 
@@ -346,7 +375,8 @@ func finishReaddress(v resource.View, between *corev1.Service) ([]resource.Op, e
 // noted returns the spec that a Service gets back that is being readdressed.
 func noted(between *corev1.Service) (corev1.ServiceSpec, error) {
 	var spec corev1.ServiceSpec
-	if err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec); err != nil {
+	err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec)
+	if ips := spec.ClusterIPs; err != nil || spec.ClusterIP != "" && (len(ips) == 0 || ips[0] != spec.ClusterIP) { // the tenant can write there, too
 		return spec, resource.Rejected("Readdressing", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
 	}
 	return spec, nil

@@ -2,6 +2,7 @@ package resources_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,8 +80,7 @@ func TestServicesDown(t *testing.T) {
 		"PreferredDualStack": {"the tenant's cluster has one family, so the super Service has one", ranged(),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5")),
 			service(families(corev1.IPFamilyPolicySingleStack, "10.112.0.5")).Spec},
-		"NodePort":     {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
-		"ExternalName": {"passes", ranged(), &corev1.Service{ObjectMeta: service().ObjectMeta, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}}, corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}},
+		"NodePort": {"the tenant chose the port", ranged(), service(nodePort(30123)), service(nodePort(30123)).Spec},
 		"LoadBalancerFields": {"who gets which address is the operator's (attack N-02)", ranged(),
 			service(func(s *corev1.Service) {
 				s.Spec.LoadBalancerIP, s.Spec.HealthCheckNodePort = "192.0.2.1", 30999
@@ -97,6 +97,24 @@ func TestServicesDown(t *testing.T) {
 	// Attack N-01.
 	ops, err := decide(t, resources.Services(), ranged(), "shop", "web", service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"10.96.0.10"} }), nil)
 	rejectedWith(t, ops, err, "ExternalIPs")
+}
+
+// Only DNS reads an external name, and that is the tenant's own. In the super cluster an ingress controller would lead to it.
+func TestServicesOfTypeExternalNameStayInTheTenant(t *testing.T) {
+	external := service(func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "kubernetes.default.svc"}
+	})
+	if ops, err := decide(t, resources.Services(), ranged(), "shop", "web", external, nil); len(ops) > 0 || err != nil {
+		t.Errorf("got %s, %v", encode(t, ops), err)
+	}
+	for name, super := range map[string]*corev1.Service{"HadAnAddress": superService(), "WasExternal": superService(func(s *corev1.Service) { s.Spec = external.Spec })} {
+		t.Run(name, func(t *testing.T) {
+			ops, err := decide(t, resources.Services(), ranged(), "shop", "web", external, super)
+			if err != nil || len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Why != resource.Unwanted || ops[0].Object != resource.Object(super) {
+				t.Errorf("got %s, %v; want that the replica goes", encode(t, ops), err)
+			}
+		})
+	}
 }
 
 // A Service that runs keeps following the tenant's when an external IP is added, which is refused.
@@ -151,6 +169,54 @@ func TestServicesWithABalancerOfTheTenant(t *testing.T) {
 				if got := patched(t, tc.in, resource.Tenant, ops); !cmp.Equal(got.Status, tc.in.Status) {
 					t.Errorf("the status that the tenant's controller wrote becomes %v", got.Status)
 				}
+			}
+		})
+	}
+}
+
+// An annotation for a load balancer may say who reaches it. Without it the balancer would be open, so there is none.
+func TestLoadBalancersWithAnnotations(t *testing.T) {
+	const internal = "service.beta.kubernetes.io/aws-load-balancer-internal"
+	allowed := ranged()
+	allowed.facts.Metadata = []resource.Metadata{{Kind: "services", Annotations: []string{internal}}}
+	opaque := ranged()
+	opaque.facts.Opaque = []string{"service.beta.kubernetes.io/"}
+	balanced := func(key string) *corev1.Service {
+		return service(nodePort(30001), func(s *corev1.Service) {
+			s.Spec.Type, s.Annotations = corev1.ServiceTypeLoadBalancer, map[string]string{key: "x"}
+			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+		})
+	}
+	for name, tc := range map[string]struct {
+		world     world
+		key       string
+		want      corev1.ServiceType
+		annotated bool
+	}{
+		"Unknown":  {ranged(), internal, corev1.ServiceTypeNodePort, false},
+		"Allowed":  {allowed, internal, corev1.ServiceTypeLoadBalancer, true},
+		"Harmless": {ranged(), "example.com/note", corev1.ServiceTypeLoadBalancer, false},
+		"DNS":      {ranged(), "external-dns.alpha.kubernetes.io/hostname", corev1.ServiceTypeLoadBalancer, false},
+		"Sources":  {ranged(), corev1.AnnotationLoadBalancerSourceRangesKey, corev1.ServiceTypeLoadBalancer, true},
+		"Topology": {ranged(), corev1.AnnotationTopologyMode, corev1.ServiceTypeLoadBalancer, true},
+		"Admins":   {opaque, internal, corev1.ServiceTypeLoadBalancer, false},
+		"Pool":     {ranged(), "metallb.io/address-pool", corev1.ServiceTypeNodePort, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := balanced(tc.key)
+			ops, err := decide(t, resources.Services(), tc.world, "shop", "web", in, nil)
+			made := created[*corev1.Service](t, ops, err)
+			if _, annotated := made.Annotations[tc.key]; made.Spec.Type != tc.want || annotated != tc.annotated {
+				t.Errorf("it is a %s with %v", made.Spec.Type, made.Annotations)
+			}
+			made.UID = "super"
+			ops, err = decide(t, resources.Services(), tc.world, "shop", "web", in, made)
+			r, rejected := resource.AsReject(err)
+			if rejected != (tc.want != corev1.ServiceTypeLoadBalancer) || rejected && (r.Reason != "AnnotationNotAllowed" || !strings.Contains(r.Message, tc.key)) {
+				t.Errorf("it is told %v", err)
+			}
+			if got := patched(t, in, resource.Tenant, ops); len(got.Status.LoadBalancer.Ingress) > 0 {
+				t.Errorf("status is %v", got.Status)
 			}
 		})
 	}
@@ -216,9 +282,11 @@ func TestServicesWithForeignAddresses(t *testing.T) {
 			rejectedWith(t, ops, err, "ClusterIPOutOfRange")
 		})
 	}
-	broken := service(func(s *corev1.Service) { s.Annotations = map[string]string{names.AnnotationReaddress: "x"} })
-	ops, err := decide(t, resources.Services(), w, "shop", "web", broken, nil)
-	rejectedWith(t, ops, err, "Readdressing")
+	for _, note := range []string{"x", `{"clusterIP":"10.112.0.9"}`, `{"clusterIP":"10.112.0.9","clusterIPs":["10.112.0.8"]}`} {
+		broken := service(func(s *corev1.Service) { s.Annotations = map[string]string{names.AnnotationReaddress: note} })
+		ops, err := decide(t, resources.Services(), w, "shop", "web", broken, nil)
+		rejectedWith(t, ops, err, "Readdressing")
+	}
 }
 
 func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {

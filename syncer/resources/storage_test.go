@@ -45,7 +45,6 @@ func bound(c *corev1.PersistentVolumeClaim) {
 func superClaim(edit ...func(*corev1.PersistentVolumeClaim)) *corev1.PersistentVolumeClaim {
 	c := claim(edit...)
 	c.ObjectMeta = replicaMeta("shop", "data", "u")
-	c.Annotations["a"], c.Annotations[names.AnnotationKeys] = "b", "a:a"
 	return c
 }
 
@@ -97,7 +96,7 @@ func TestPersistentVolumeClaimsDown(t *testing.T) {
 			if diff := cmp.Diff(tc.in.Spec, got.Spec); diff != "" {
 				t.Errorf("spec: -want +got\n%s", diff)
 			}
-			want := map[string]string{"a": "b", names.AnnotationKeys: "a:a", names.AnnotationNamespace: "shop", names.AnnotationUID: "u"}
+			want := map[string]string{names.AnnotationNamespace: "shop", names.AnnotationUID: "u"}
 			if diff := cmp.Diff(want, got.Annotations); diff != "" {
 				t.Errorf("annotations: -want +got\n%s", diff)
 			}

@@ -266,26 +266,37 @@ func TestMetadata(t *testing.T) {
 		p.GenerateName = "web-"
 		p.Finalizers = []string{"example.com/keep"}
 		p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web", UID: "rs"}}
-		p.Labels = map[string]string{"app": "web", names.LabelTenant: "victim", names.LabelManagedBy: "vc-manager", "secret.example.com/a": "1", "node.example.com/b": "1"}
+		p.Labels = map[string]string{
+			"app": "web", "app.kubernetes.io/name": "web", names.LabelTenant: "victim", names.LabelManagedBy: "vc-manager", "secret.example.com/a": "1", "node.example.com/b": "1",
+			"azure.workload.identity/use": "true", "sidecar.istio.io/inject": "true", "aadpodidbinding": "operators",
+		}
 		p.Annotations = map[string]string{
-			"note":                             "hello",
-			names.AnnotationUID:                "forged",
-			names.AnnotationNamespace:          "victim",
-			names.AnnotationName:               "victim",
-			names.AnnotationKeys:               "l:" + names.LabelTenant,
-			downwardPrefix + "labels":          "forged",
-			"secret.example.com/a":             "1",
-			"node.example.com/b":               "1",
-			corev1.LastAppliedConfigAnnotation: "{}",
+			"note": "hello",
+			"kubectl.kubernetes.io/default-container":             "main",
+			"cluster-autoscaler.kubernetes.io/safe-to-evict":      "false",
+			"karpenter.sh/do-not-disrupt":                         "true",
+			"iam.amazonaws.com/role":                              "admin",
+			"prometheus.io/scrape":                                "true",
+			names.AnnotationUID:                                   "forged",
+			names.AnnotationNamespace:                             "victim",
+			names.AnnotationName:                                  "victim",
+			names.AnnotationKeys:                                  "l:" + names.LabelTenant,
+			downwardPrefix + "labels":                             "forged",
+			"secret.example.com/a":                                "1",
+			"node.example.com/b":                                  "1",
+			corev1.LastAppliedConfigAnnotation:                    "{}",
 			"container.apparmor.security.beta.kubernetes.io/main": "runtime/default",
 			"seccomp.security.alpha.kubernetes.io/pod":            "runtime/default",
 			"k8s.v1.cni.cncf.io/networks":                         "kube-system/host",
 			"kubernetes.io/config.source":                         "file",
 		}
 	}))
-	labels := map[string]string{"app": "web", names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer}
-	keys := []string{"a:note", "l:app"}
-	for key, value := range map[string]string{names.LabelTenant: "victim", names.LabelManagedBy: "vc-manager", "secret.example.com/a": "1"} {
+	labels := map[string]string{"app": "web", "app.kubernetes.io/name": "web", names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer}
+	keys := []string{"a:kubectl.kubernetes.io/default-container", "l:app", "l:app.kubernetes.io/name"}
+	for key, value := range map[string]string{
+		names.LabelTenant: "victim", names.LabelManagedBy: "vc-manager", "secret.example.com/a": "1",
+		"azure.workload.identity/use": "true", "sidecar.istio.io/inject": "true", "aadpodidbinding": "operators",
+	} {
 		labels[names.OpaqueKey(tenantID, key)] = names.OpaqueValue(tenantID, key, value)
 		keys = append(keys, "l:"+names.OpaqueKey(tenantID, key))
 	}
@@ -293,7 +304,7 @@ func TestMetadata(t *testing.T) {
 	want := metav1.ObjectMeta{
 		Namespace: superShop(), Name: "web-0", Labels: labels,
 		Annotations: map[string]string{
-			"note": "hello", names.AnnotationNamespace: shop, names.AnnotationUID: "tenant-uid", names.AnnotationKeys: strings.Join(keys, ","),
+			"kubectl.kubernetes.io/default-container": "main", names.AnnotationNamespace: shop, names.AnnotationUID: "tenant-uid", names.AnnotationKeys: strings.Join(keys, ","),
 		},
 	}
 	if diff := cmp.Diff(want, got.ObjectMeta); diff != "" {

@@ -15,6 +15,13 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
 
+// adding returns a world whose operator lets annotations of pods pass.
+func adding(keys ...string) *world {
+	w := newWorld()
+	w.facts.Metadata = []resource.Metadata{{Kind: resource.Pods, Annotations: keys}}
+	return w
+}
+
 // reads makes the pod's container read fields through a downward API volume and its environment, each twice.
 func reads(paths ...string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
@@ -78,7 +85,7 @@ func TestLargeAnnotations(t *testing.T) {
 			if validation.ValidateAnnotationsSize(tenant.Annotations) != nil {
 				t.Fatal("the tenant's API server refuses it")
 			}
-			got, err := down(t, newWorld(), tenant)
+			got, err := down(t, adding("a", "b", "c"), tenant)
 			if tc.reject {
 				r, ok := resource.AsReject(err)
 				if !ok || r.Reason != "AnnotationsTooLong" || !strings.Contains(r.Message, strconv.Itoa(limit)) || got != nil {
@@ -114,7 +121,7 @@ func TestManyAnnotations(t *testing.T) {
 			p.Annotations[strings.Repeat("k", 50)+strconv.Itoa(10000+i)] = "v"
 		}
 	})
-	got := mustDown(t, newWorld(), tenant)
+	got := mustDown(t, adding("k*"), tenant)
 	if size := sizeOf(got.Annotations); size > validation.TotalAnnotationSizeLimitB {
 		t.Errorf("the annotations take %d bytes", size)
 	}
@@ -127,7 +134,7 @@ func TestManyAnnotations(t *testing.T) {
 // changes in the pod flows.
 func TestAnnotationsGrowInARunningPod(t *testing.T) {
 	const kib = 1 << 10
-	w := newWorld()
+	w := adding("a")
 	sized := func(size int, label string) *corev1.Pod {
 		return pod(annotated(map[string]int{"a": size}), reads("metadata.annotations", "metadata.labels"), bound, func(p *corev1.Pod) { p.Labels["app"] = label })
 	}

@@ -25,7 +25,7 @@ const hostsVolumeSize = 8 << 20
 // the super cluster's domain into its own, and there is no field to change that, so a container that runs first translates
 // it. Programs take the answer of "hostname -f" for an address at which others reach them.
 func (t *translation) mountHosts(dst, src *corev1.PodSpec) {
-	if t.hostsImage == "" || src.Subdomain == "" || src.HostNetwork || dst.HostnameOverride != nil ||
+	if t.hostsImage == "" || len(dst.Containers) == 0 || src.Subdomain == "" || src.HostNetwork || dst.HostnameOverride != nil ||
 		src.OS != nil && src.OS.Name == corev1.Windows {
 		return
 	}

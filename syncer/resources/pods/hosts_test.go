@@ -138,6 +138,16 @@ func TestHostsContainerIsRestricted(t *testing.T) {
 	}
 }
 
+// An API server that does not validate may have a pod without containers.
+func TestHostsFileOfAPodWithoutContainers(t *testing.T) {
+	w := newWorld()
+	w.pods = describe(hostsImage)
+	empty := spec(func(s *corev1.PodSpec) { s.Subdomain, s.Containers = "db", nil })
+	if super := mustDown(t, w, pod(empty)); len(super.Spec.InitContainers) > 0 {
+		t.Errorf("init containers are %+v", super.Spec.InitContainers)
+	}
+}
+
 // withHosts returns the replica of a pod with the container that the syncer adds.
 func withHosts(t *testing.T, tenant *corev1.Pod) *corev1.Pod {
 	t.Helper()

@@ -144,8 +144,9 @@ func (k *kind) changeable(v resource.View, pod *corev1.Pod) (*corev1.Pod, error)
 func withMetadata(v resource.View, pod *corev1.Pod, spec corev1.PodSpec, shown map[string]string) (*corev1.Pod, error) {
 	out := &corev1.Pod{Spec: spec}
 	out.Labels = podLabels(v, pod.Labels)
-	out.Annotations = copied(v, pod.Annotations)
-	maps.DeleteFunc(out.Annotations, func(key, _ string) bool { return steering(key) })
+	if out.Annotations = v.PassingAnnotations(pod.Annotations); out.Annotations == nil {
+		out.Annotations = map[string]string{}
+	}
 	return out, addShown(v, pod, out, shown)
 }
 
@@ -176,42 +177,8 @@ func podLabels(v resource.View, in map[string]string) map[string]string {
 	return v.PodLabels(out)
 }
 
-// copied returns the annotations that go down: neither ours, nor those that come up, nor those that the admin keeps to the
-// tenant.
-func copied(v resource.View, in map[string]string) map[string]string {
-	out := make(map[string]string, len(in))
-	for key, value := range in {
-		if !ours(key) && !hasPrefix(key, v.Tenant.Transparent) && !hasPrefix(key, v.Tenant.Opaque) {
-			out[key] = value
-		}
-	}
-	return out
-}
-
 func hasPrefix(key string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
-}
-
-// steering says that an annotation is of no use in the super cluster or steers what is not the tenant's: security
-// settings by their old names, the kubelet's bookkeeping, the node's network plugins and runtimes.
-func steering(key string) bool {
-	return key == corev1.LastAppliedConfigAnnotation || hasPrefix(key, []string{
-		"kubernetes.io/config.",
-		"scheduler.alpha.kubernetes.io/",
-		"security.alpha.kubernetes.io/",
-		"seccomp.security.alpha.kubernetes.io/",
-		"container.seccomp.security.alpha.kubernetes.io/",
-		corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix,
-		"k8s.v1.cni.cncf.io/",
-		"v1.multus-cni.io/",
-		"cni.projectcalico.org/",
-		"io.cilium.",
-		"ovn.kubernetes.io/",
-		"io.kubernetes.cri",
-		"io.containerd.",
-		"io.katacontainers.",
-		"dev.gvisor.",
-	})
 }
 
 // merge sets what may change in a pod that exists. Everything else stays as the super cluster has it, including what

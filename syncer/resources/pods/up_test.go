@@ -411,7 +411,7 @@ func TestMerge(t *testing.T) {
 	want := super.DeepCopy()
 	want.Generation = 2
 	want.Labels["app"], want.Labels["new"] = "shop", "1"
-	want.Annotations["note"], want.Annotations[names.AnnotationKeys] = "1", "a:note,l:app,l:new"
+	want.Annotations[names.AnnotationKeys] = "l:app,l:new"
 	want.Spec.Containers[0].Image = "web:2"
 	want.Spec.ActiveDeadlineSeconds = to(int64(60))
 	want.Spec.TerminationGracePeriodSeconds = to(int64(1))

@@ -32,6 +32,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
@@ -206,6 +207,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 	o := syncer.Options{
 		AgentNamespace: agentNamespace, Timeout: 2 * time.Second, Probe: 500 * time.Millisecond, Patrol: 2 * time.Second,
 		Registerer: prometheus.NewRegistry(), Brake: engine.BrakeOptions{Limit: 1000},
+		Metadata: []resource.Metadata{{Kind: resource.ServiceAccounts, Labels: []string{"kind-life"}}},
 	}
 	for _, f := range edit {
 		f(&o)

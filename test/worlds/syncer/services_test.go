@@ -289,7 +289,9 @@ func TestLoadBalancersOfATenant(t *testing.T) {
 	patchService(t, of, namespace, "web", `{"spec":{"type":"LoadBalancer"}}`)
 	super("a load balancer of the operator's", func(s *corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeLoadBalancer })
 	patchService(t, of, namespace, "web", `{"spec":{"type":"ExternalName","externalName":"example.com","clusterIP":null,"clusterIPs":null}}`)
-	super("a load balancer that goes", func(s *corev1.Service) bool { return s.Spec.Type == corev1.ServiceTypeExternalName })
+	worlds.Eventually(t, limit, "the replica of a Service of type ExternalName to go", func(ctx context.Context) error {
+		return gone(r.client.Get(ctx, client.ObjectKey{Namespace: of.super(namespace), Name: "web"}, &corev1.Service{}))
+	})
 	patchService(t, of, namespace, "web", `{"spec":{"type":"LoadBalancer","externalName":null,"loadBalancerClass":"example.com/own","allocateLoadBalancerNodePorts":false}}`)
 	super("no node ports", func(s *corev1.Service) bool {
 		return s.Spec.Type == corev1.ServiceTypeClusterIP && s.Spec.Ports[0].NodePort == 0
