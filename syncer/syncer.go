@@ -6,6 +6,7 @@ package syncer
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
+	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
@@ -42,8 +44,9 @@ type Options struct {
 	Timeout, Probe, Patrol time.Duration
 	// Brake of deletions.
 	Brake engine.BrakeOptions
-	// Registerer receives the metrics.
+	// Registerer receives the metrics; with PerTenant also those of each tenant.
 	Registerer prometheus.Registerer
+	PerTenant  bool
 }
 
 // movesBuffer is how many changes of state wait for the controller before the tenant that reports one more waits too.
@@ -80,7 +83,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		Kinds: kinds,
 		Super: mgr.GetConfig(), Workers: o.Workers,
 		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
-		Brake: o.Brake, Registerer: o.Registerer,
+		Brake: o.Brake, Registerer: o.Registerer, PerTenant: o.PerTenant,
 		Offered: func(kind string) {
 			select {
 			case offered <- event.TypedGenericEvent[string]{Object: kind}:
@@ -103,6 +106,9 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {
 		return fmt.Errorf("adding the engine to the manager: %w", err)
 	}
+	if err := setupReadiness(mgr, e, kinds); err != nil {
+		return err
+	}
 	enqueue := handler.TypedFuncs[types.NamespacedName, ctrl.Request]{
 		GenericFunc: func(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q queue) {
 			q.Add(ctrl.Request{NamespacedName: e.Object})
@@ -116,6 +122,25 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		Complete(follower)
 	if err != nil {
 		return fmt.Errorf("creating the controller of VirtualClusters: %w", err)
+	}
+	return nil
+}
+
+// setupReadiness adds a check for each kind, because the server of the checks says only the names of those that fail. A
+// replica that stands by is ready: what it lacks, it reads when it leads.
+func setupReadiness(mgr manager.Manager, e *engine.Engine, kinds []resource.Kind) error {
+	for _, kind := range kinds {
+		err := mgr.AddReadyzCheck("cache-"+kind.Name, func(*http.Request) error {
+			select {
+			case <-mgr.Elected():
+				return e.CheckFilled(kind.Name)
+			default:
+				return nil
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("adding the readiness check of %s: %w", kind.Name, err)
+		}
 	}
 	return nil
 }

@@ -35,6 +35,8 @@ func run(ctx context.Context, args []string) error {
 	elect := flags.Bool("leader-elect", false, "Elect a leader among replicas; needed as soon as there is more than one.")
 	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
+	pprofAddress := flags.String("pprof-bind-address", "0", "Address of /debug/pprof; whoever reaches it can slow vc-syncer down. 0 switches it off.")
+	flags.BoolVar(&options.PerTenant, "metrics-per-tenant", false, "Also serve metrics of each tenant: as many series as there are tenants.")
 	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
 	flags.StringVar(&options.HostsImage, "hosts-image", "", "Image with vn-hosts, which runs first in pods of tenants that have a subdomain and writes the tenant's names into their /etc/hosts. When empty, they find the super cluster's names there.")
 	flags.IntVar(&options.Workers, "workers", 4, "Workers per kind; pods get twice as many.")
@@ -63,6 +65,7 @@ func run(ctx context.Context, args []string) error {
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: *metricsAddress},
 		HealthProbeBindAddress: *healthAddress,
+		PprofBindAddress:       *pprofAddress,
 		Cache:                  syncer.Cache(),
 		// The priority queue of controller-runtime v0.24.1 can deadlock when it is shut down.
 		Controller:                    controllerconfig.Controller{UsePriorityQueue: new(false)},

@@ -14,7 +14,18 @@ import (
 )
 
 // enqueue asks for a key of a kind to be decided.
-func (e *Engine) enqueue(w *worker, key resource.Key) { w.queue.Add(key) }
+func (e *Engine) enqueue(w *worker, key resource.Key) {
+	w.stamps.queued(key, e.now())
+	w.queue.Add(key)
+}
+
+// enqueueUp does so because the super object of the key changed.
+func (e *Engine) enqueueUp(w *worker, key resource.Key) {
+	if t := e.registry.Get(key.Tenant); t != nil && t.State() == tenants.Synced {
+		w.stamps.changed(key, resource.Super, e.now())
+	}
+	e.enqueue(w, key)
+}
 
 // enqueueAfter does so after a delay.
 func (e *Engine) enqueueAfter(w *worker, key resource.Key, delay time.Duration) {
@@ -33,6 +44,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 	if t.State() != tenants.Synced {
 		return // everything is queued then
 	}
+	w.stamps.changed(key, resource.Tenant, e.now())
 	if old != nil {
 		e.enqueueRefs(t, w.References(old))
 	}
@@ -55,6 +67,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 	e.defined(t, w)
 	if seen {
 		e.brake.witnessed(kind, key, e.now())
+		w.stamps.changed(key, resource.Tenant, e.now())
 	}
 	e.enqueue(w, key)
 	e.enqueueRefs(t, w.References(last))
@@ -82,7 +95,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	e.enqueueLoaded(w.Kind, old, now)
 	if w.Everyone {
 		for _, t := range e.registry.All() {
-			e.enqueue(w, resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
+			e.enqueueUp(w, resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
 		}
 		return
 	}
@@ -95,7 +108,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 		return
 	}
 	if routed := e.kinds()[ref.Kind]; routed != nil {
-		e.enqueue(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+		e.enqueueUp(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 	}
 	if old != nil && now != nil {
 		return

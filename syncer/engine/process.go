@@ -14,6 +14,7 @@ func (e *Engine) work(ctx context.Context, w *worker) {
 			return
 		}
 		if w.share.enter(key) {
+			e.metrics.taken(w, key)
 			e.settle(ctx, w, key, e.process(ctx, w, key))
 			if parked, ok := w.share.leave(key.Tenant); ok {
 				w.queue.Add(parked)
@@ -32,7 +33,9 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 	tenantObject, superObject := e.pair(t, w.Kind, key)
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
+	began := e.now()
 	ops, err := w.Decide(v, key, tenantObject, superObject)
+	e.metrics.decided(w, began)
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr

@@ -30,18 +30,24 @@ func (e *Engine) settle(ctx context.Context, w *worker, key resource.Key, err er
 	}
 	switch {
 	case err == nil:
+		w.stamps.settled(key)
 		w.queue.Forget(key)
 		return
 	case waits:
+		if wait.Told != nil { // it takes as long as the tenant takes
+			w.stamps.settled(key)
+		}
 		e.enqueueAfter(w, key, e.await(ctx, w, key, wait))
 		return
 	}
 	if reject, ok := resource.AsReject(err); ok {
+		w.stamps.settled(key)
 		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
 		e.tell(ctx, w, key, reject)
 		e.enqueueAfter(w, key, retryRejected)
 		return
 	}
+	e.metrics.retries.WithLabelValues(w.Name).Inc()
 	w.queue.AddRateLimited(key)
 	if errors.Is(err, errStale) || apierrors.IsConflict(err) || ctx.Err() != nil {
 		return
