@@ -199,6 +199,7 @@ packages:
 .PHONY: unit
 unit: packages $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 	@hack/gotest $(UNIT)
+	@cd test/monitoring && go test -count=1 ./...
 
 .PHONY: worlds
 worlds: packages third-party control-planes ## Two-world tests: real API servers, no nodes
@@ -234,6 +235,7 @@ conformance: packages build images conformance-images conformance-suite ## Kuber
 .PHONY: lint
 lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION) ## Lint Go code and the chart
 	@golangci-lint run
+	@cd test/monitoring && golangci-lint run --config $(CURDIR)/.golangci.yml
 	@helm lint --quiet charts/virtualcluster
 
 .PHONY: generate
@@ -245,6 +247,7 @@ generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-
 	@crd-ref-docs --source-path=api/v1alpha1 --config=hack/docs/reference.yaml --templates-dir=hack/docs --renderer=markdown \
 		--output-path=docs/reference.md --log-level=ERROR
 	@go run ./hack/docs docs/compatibility.md
+	@go run -C test/monitoring . $(CURDIR)/charts/virtualcluster/dashboards
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not those committed
