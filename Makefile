@@ -199,6 +199,7 @@ packages:
 .PHONY: unit
 unit: packages $(BIN)/.helm-$(HELM_VERSION) ## Tests that need nothing but Go
 	@hack/gotest $(UNIT)
+	@cd test/monitoring && go test -count=1 ./...
 
 FUZZTIME ?= 1m
 
@@ -244,6 +245,7 @@ conformance: packages build images conformance-images conformance-suite ## Kuber
 .PHONY: lint
 lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION) ## Lint Go code and the chart
 	@golangci-lint run
+	@cd test/monitoring && golangci-lint run --config $(CURDIR)/.golangci.yml
 	@helm lint --quiet charts/virtualcluster
 
 .PHONY: generate
@@ -255,6 +257,7 @@ generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-
 	@crd-ref-docs --source-path=api/v1alpha1 --config=hack/docs/reference.yaml --templates-dir=hack/docs --renderer=markdown \
 		--output-path=docs/reference.md --log-level=ERROR
 	@go run ./hack/docs docs/compatibility.md
+	@go run -C test/monitoring . $(CURDIR)/charts/virtualcluster/dashboards
 
 .PHONY: verify
 verify: generate ## Fail when generated files are not those committed

@@ -22,6 +22,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
@@ -119,7 +120,7 @@ func TestLint(t *testing.T) {
 }
 
 func TestValuesAreChecked(t *testing.T) {
-	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `manager.serviceCIDR.size="22,"`, `clusterVersion.version="1.36"`,
+	for _, value := range []string{`manger={}`, `manager.replicas="two"`, `metrics.serviceMonitor.interval="often"`, `metrics.dashboards=true`, `flowControl.shares=0`, `image.pullPolicy="Sometimes"`, `manager.serviceCIDR.pool="10.0.0.0"`, `manager.serviceCIDR.size="22,"`, `clusterVersion.version="1.36"`,
 		`controlPlanes.imageRegistry="https://registry.example.com"`, `controlPlanes.imageRegistry="registry.example.com/"`, `controlPlanes.pullSecrets=["registry"]`, `controlPlanes.coreDNSPullSecrets=[{}]`,
 		`syncer.metadata.allow=["services"]`, `syncer.metadata.allow=[{"annotations":["a"]}]`} {
 		if _, err := helm(t, "template", "release", "virtualcluster", "--kube-version", "v1.36.3", "--set-json", value); err == nil {
@@ -460,6 +461,16 @@ func TestChoices(t *testing.T) {
 		"MetricsAreClosed":      {"NetworkPolicy", nil, 2},
 		"MetricsAreOpen":        {"NetworkPolicy", []string{"metrics.from=null"}, 0},
 		"OneReplica":            {"PodDisruptionBudget", nil, 0},
+		"NoServiceMonitor":      {"ServiceMonitor", nil, 0},
+		"ServiceMonitors":       {"ServiceMonitor", []string{"metrics.serviceMonitor.enabled=true"}, 2},
+		"TheirServices":         {"Service", []string{"metrics.serviceMonitor.enabled=true"}, 2},
+		"NoRules":               {"PrometheusRule", nil, 0},
+		"Rules":                 {"PrometheusRule", []string{"metrics.prometheusRule.enabled=true"}, 1},
+		"NoDashboards":          {"ConfigMap", nil, 0},
+		"Dashboards":            {"ConfigMap", []string{"metrics.dashboards.enabled=true"}, 2},
+		"Flows":                 {"FlowSchema", nil, 4},
+		"NoFlows":               {"FlowSchema", []string{"flowControl.enabled=false"}, 0},
+		"NoPriorityLevel":       {"PriorityLevelConfiguration", []string{"flowControl.enabled=false"}, 0},
 		"SeveralReplicas":       {"PodDisruptionBudget", []string{"manager.replicas=2", "syncer.replicas=3"}, 2},
 		"WithEverythingElseSet": {"Deployment", []string{`image.pullSecrets=[{"name":"registry"}]`, `manager={"affinity":{"nodeAffinity":{}},"tolerations":[{"operator":"Exists"}],"podAnnotations":{"a":"b"},"extraArgs":["--x"]}`}, 2},
 	} {
@@ -468,6 +479,64 @@ func TestChoices(t *testing.T) {
 				t.Errorf("%d of %s, want %d", got, tc.kind, tc.want)
 			}
 		})
+	}
+}
+
+// The dashboards select by the jobs that the ServiceMonitors make, and a ServiceMonitor finds the pods.
+func TestServiceMonitorsFindThePods(t *testing.T) {
+	objects := render(t, "metrics.serviceMonitor.enabled=true", `metrics.serviceMonitor.labels={"release":"prometheus"}`)
+	templates, services := pods(t, objects), all[corev1.Service](t, objects, "Service")
+	for _, object := range objects {
+		if object.GetKind() != "ServiceMonitor" {
+			continue
+		}
+		if object.GetLabels()["release"] != "prometheus" {
+			t.Errorf("%s has the labels %v", object.GetName(), object.GetLabels())
+		}
+		wanted, _, _ := unstructured.NestedStringMap(object.Object, "spec", "selector", "matchLabels")
+		selected := slices.DeleteFunc(slices.Clone(services), func(s corev1.Service) bool {
+			return !labels.SelectorFromSet(wanted).Matches(labels.Set(s.Labels))
+		})
+		if len(selected) != 1 {
+			t.Fatalf("%s selects %d Services", object.GetName(), len(selected))
+		}
+		for name, template := range templates {
+			if got := labels.SelectorFromSet(selected[0].Spec.Selector).Matches(labels.Set(template.Labels)); got != (name == object.GetName()) {
+				t.Errorf("%s selects the pods of %s: %v", object.GetName(), name, got)
+			}
+		}
+		job, _, _ := unstructured.NestedString(object.Object, "spec", "jobLabel")
+		if selected[0].Labels[job] != object.GetName() {
+			t.Errorf("the job of %s is %q", object.GetName(), selected[0].Labels[job])
+		}
+	}
+}
+
+// The rules and dashboards that tests check are those that arrive in the cluster.
+func TestRulesAndDashboardsAreThoseOfTheFiles(t *testing.T) {
+	objects := render(t, "metrics.prometheusRule.enabled=true", "metrics.dashboards.enabled=true")
+	for _, object := range objects {
+		if object.GetKind() != "PrometheusRule" {
+			continue
+		}
+		content, err := os.ReadFile("virtualcluster/alerts.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(decode(t, content)[0].Object, object.Object["spec"]); diff != "" {
+			t.Errorf("rules: -file +rendered\n%s", diff)
+		}
+	}
+	for _, configMap := range all[corev1.ConfigMap](t, objects, "ConfigMap") {
+		if configMap.Labels["grafana_dashboard"] != "1" || len(configMap.Data) != 1 {
+			t.Errorf("%s has the labels %v and %d files", configMap.Name, configMap.Labels, len(configMap.Data))
+		}
+		for name, rendered := range configMap.Data {
+			content, err := os.ReadFile(filepath.Join("virtualcluster/dashboards", name))
+			if err != nil || string(content) != rendered {
+				t.Errorf("%s differs from its file: %v", name, err)
+			}
+		}
 	}
 }
 

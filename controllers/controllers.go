@@ -57,8 +57,8 @@ type Options struct {
 	Images images.Defaults
 	// LeaderElect makes it do nothing until no other vc-manager does.
 	LeaderElect bool
-	// MetricsAddress and ProbeAddress are where metrics and health are served; "0" turns them off.
-	MetricsAddress, ProbeAddress string
+	// MetricsAddress, ProbeAddress and PprofAddress are where metrics, health and profiles are served; "0" turns them off.
+	MetricsAddress, ProbeAddress, PprofAddress string
 	// Workers is how many VirtualClusters are worked on at the same time.
 	Workers int
 	// ShutdownTimeout is how long work in progress may take to finish when told to stop.
@@ -192,6 +192,7 @@ func newManager(config *rest.Config, scheme *runtime.Scheme, o Options, logger l
 		GracefulShutdownTimeout:       &o.ShutdownTimeout,
 		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddress},
 		HealthProbeBindAddress:        o.ProbeAddress,
+		PprofBindAddress:              o.PprofAddress,
 		Controller: controllerconfig.Controller{
 			SkipNameValidation: &o.SkipNameValidation,
 			// The priority queue of controller-runtime v0.24.1 can deadlock when it is shut down: it hands an item, under a

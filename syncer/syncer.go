@@ -6,6 +6,7 @@ package syncer
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -48,8 +49,9 @@ type Options struct {
 	Brake engine.BrakeOptions
 	// TraceAddress is where traces are served, see package engine; nowhere when it is empty.
 	TraceAddress string
-	// Registerer receives the metrics.
+	// Registerer receives the metrics; with PerTenant also those of each tenant.
 	Registerer prometheus.Registerer
+	PerTenant  bool
 }
 
 // followers is how many VirtualClusters are followed at the same time: letting go of one takes as long as a call to an API
@@ -96,7 +98,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		Kinds: kinds,
 		Super: mgr.GetConfig(), Workers: o.Workers, SuperCalls: o.SuperCalls,
 		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
-		Brake: o.Brake, Registerer: o.Registerer,
+		Brake: o.Brake, Registerer: o.Registerer, PerTenant: o.PerTenant,
 		Offered: func(kind string) {
 			select {
 			case offered <- event.TypedGenericEvent[string]{Object: kind}:
@@ -124,6 +126,9 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			return err
 		}
 	}
+	if err := setupReadiness(mgr, e, kinds); err != nil {
+		return err
+	}
 	enqueue := handler.TypedFuncs[types.NamespacedName, ctrl.Request]{
 		GenericFunc: func(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q queue) {
 			q.Add(ctrl.Request{NamespacedName: e.Object})
@@ -138,6 +143,25 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		Complete(follower)
 	if err != nil {
 		return fmt.Errorf("creating the controller of VirtualClusters: %w", err)
+	}
+	return nil
+}
+
+// setupReadiness adds a check for each kind, because the server of the checks says only the names of those that fail. A
+// replica that stands by is ready: what it lacks, it reads when it leads.
+func setupReadiness(mgr manager.Manager, e *engine.Engine, kinds []resource.Kind) error {
+	for _, kind := range kinds {
+		err := mgr.AddReadyzCheck("cache-"+kind.Name, func(*http.Request) error {
+			select {
+			case <-mgr.Elected():
+				return e.CheckFilled(kind.Name)
+			default:
+				return nil
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("adding the readiness check of %s: %w", kind.Name, err)
+		}
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ func main() {
 	flag.BoolVar(&o.LeaderElect, "leader-elect", true, "Do nothing until no other vc-manager does.")
 	flag.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "Address of the metrics endpoint; 0 turns it off.")
 	flag.StringVar(&o.ProbeAddress, "health-probe-bind-address", ":8081", "Address of /healthz and /readyz; 0 turns them off.")
+	flag.StringVar(&o.PprofAddress, "pprof-bind-address", "0", "Address of /debug/pprof; whoever reaches it can slow vc-manager down. 0 turns it off.")
 	flag.IntVar(&o.Workers, "max-concurrent-reconciles", 10, "How many VirtualClusters are worked on at the same time.")
 	flag.DurationVar(&o.ShutdownTimeout, "graceful-shutdown-timeout", 10*time.Second, "How long to let work in progress finish when told to stop.")
 	logging := zap.Options{TimeEncoder: zapcore.RFC3339NanoTimeEncoder}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -38,6 +39,8 @@ func run(ctx context.Context, args []string) error {
 	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
 	traceAddress := flags.String("trace-bind-address", fmt.Sprintf("127.0.0.1:%d", names.TracePort), "Address of what kubectl vc trace asks, by a forwarded port. Whoever reaches it learns names and states of objects, not content; 0 switches it off.")
+	pprofAddress := flags.String("pprof-bind-address", "0", "Address of /debug/pprof; whoever reaches it can slow vc-syncer down. 0 switches it off.")
+	flags.BoolVar(&options.PerTenant, "metrics-per-tenant", false, "Also serve metrics of each tenant: as many series as there are tenants.")
 	flags.StringVar(&options.AgentNamespace, "vn-agent-namespace", "vc-system", "Namespace of vn-agent's service account.")
 	flags.StringVar(&options.HostsImage, "hosts-image", "", "Image with vn-hosts, which runs first in pods of tenants that have a subdomain and writes the tenant's names into their /etc/hosts. When empty, they find the super cluster's names there.")
 	flags.Func("allow-metadata", "Labels or annotations that objects of tenants have in the super cluster besides the built-in ones, as kind:labels:key or kind:annotations:key. "+
@@ -63,6 +66,10 @@ func run(ctx context.Context, args []string) error {
 	logger := command.Logger(logging)
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger) // client-go logs through klog
+	// Garbage is collected more often when memory comes near nine tenths of the container's limit.
+	if _, err := memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.9)); err != nil {
+		logger.Info("The memory limit of the container is not known; garbage is collected as usual", "reason", err.Error())
+	}
 	super, err := config.GetConfig()
 	if err != nil {
 		return fmt.Errorf("finding the super cluster (outside of it, set --kubeconfig): %w", err)
@@ -76,6 +83,7 @@ func run(ctx context.Context, args []string) error {
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: *metricsAddress},
 		HealthProbeBindAddress: *healthAddress,
+		PprofBindAddress:       *pprofAddress,
 		Cache:                  syncer.Cache(),
 		// The priority queue of controller-runtime v0.24.1 can deadlock when it is shut down.
 		Controller:                    controllerconfig.Controller{UsePriorityQueue: new(false)},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
@@ -15,10 +16,18 @@ import (
 // countTimeout bounds a scrape. The count is read from a cache.
 const countTimeout = 5 * time.Second
 
+// conditionKey is what conditions are counted by. Only vc-manager and vc-syncer write conditions, with reasons of their own.
+type conditionKey struct {
+	kind   string
+	status metav1.ConditionStatus
+	reason string
+}
+
 // Metrics are what the reconciler counts.
 type Metrics struct {
 	readySeconds prometheus.Histogram
 	phases       *prometheus.Desc
+	conditions   *prometheus.Desc
 	reader       client.Reader
 }
 
@@ -31,6 +40,8 @@ func NewMetrics(registerer prometheus.Registerer, reader client.Reader) (*Metric
 			Buckets: []float64{1, 2, 4, 6, 8, 10, 12, 15, 20, 30, 45, 60, 120, 300, 600},
 		}),
 		phases: prometheus.NewDesc("vc_manager_virtualclusters", "Number of VirtualClusters by phase.", []string{"phase"}, nil),
+		conditions: prometheus.NewDesc("vc_manager_virtualcluster_conditions", "Number of VirtualClusters by type, status and reason of their conditions.",
+			[]string{"type", "status", "reason"}, nil),
 		reader: reader,
 	}
 	for _, collector := range []prometheus.Collector{m.readySeconds, m} {
@@ -42,7 +53,10 @@ func NewMetrics(registerer prometheus.Registerer, reader client.Reader) (*Metric
 }
 
 // Describe implements prometheus.Collector.
-func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- m.phases }
+func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- m.phases
+	descriptions <- m.conditions
+}
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
@@ -53,9 +67,15 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.NewInvalidMetric(m.phases, err)
 		return
 	}
-	counts := map[tenancyv1alpha1.VirtualClusterPhase]int{}
+	counts, conditions := map[tenancyv1alpha1.VirtualClusterPhase]int{}, map[conditionKey]int{}
 	for i := range list.Items {
 		counts[cmp.Or(list.Items[i].Status.Phase, tenancyv1alpha1.PhasePending)]++
+		for _, c := range list.Items[i].Status.Conditions {
+			conditions[conditionKey{c.Type, c.Status, c.Reason}]++
+		}
+	}
+	for c, count := range conditions {
+		metrics <- prometheus.MustNewConstMetric(m.conditions, prometheus.GaugeValue, float64(count), c.kind, string(c.status), c.reason)
 	}
 	for phase, count := range counts {
 		metrics <- prometheus.MustNewConstMetric(m.phases, prometheus.GaugeValue, float64(count), string(phase))

@@ -111,6 +111,18 @@ func (c *Cache) Has(index, value string) bool {
 	return err == nil && len(keys) > 0
 }
 
+// Len returns the number of objects.
+func (c *Cache) Len() int { return len(c.store.ListKeys()) }
+
+// Count returns how many objects the index files under value.
+func (c *Cache) Count(index, value string) int {
+	keys, err := c.store.IndexKeys(index, value)
+	if err != nil {
+		return 0 // no such index on this kind: nothing is filed under it
+	}
+	return len(keys)
+}
+
 func each(list []any, f func(resource.Object)) {
 	for _, o := range list {
 		if obj, ok := o.(resource.Object); ok {

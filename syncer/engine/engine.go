@@ -45,6 +45,8 @@ type Options struct {
 	Brake BrakeOptions
 	// Registerer receives the metrics.
 	Registerer prometheus.Registerer
+	// PerTenant adds metrics of each tenant.
+	PerTenant bool
 	// Offered is told when an offered kind may have made progress with a tenant. It must not block.
 	Offered func(kind string)
 	// Moved is told when the connection to a tenant changes its state, or there is something to remember. It must not block.
@@ -101,6 +103,7 @@ type Engine struct {
 	superFilled chan struct{}
 	// suspected says that a call to the super cluster failed.
 	suspected chan struct{}
+	running   atomic.Bool // says that Run has begun and not ended
 
 	mu    sync.Mutex       // also held while the roster is replaced
 	holds sets.Set[string] // guarded by mu
@@ -110,6 +113,9 @@ type Engine struct {
 type worker struct {
 	resource.Kind
 	cache *cluster.Cache // of the super cluster
+	// stamps are for metrics; failure is why the super cluster was last not read.
+	stamps  stamps
+	failure atomic.Pointer[error]
 	// hash and to are those of the Offer; to is nil for a kind that the engine was made with.
 	hash string
 	to   atomic.Pointer[sets.Set[names.TenantID]]
@@ -183,6 +189,7 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 		Indexers: cache.Indexers{
 			indexTenant: byTenant, indexOwner: byOwner, indexAddress: byAddress, indexNode: byNode, indexHost: byHost,
 		},
+		Failed: func(err error) { w.failure.Store(&err) },
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
 			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
@@ -260,6 +267,8 @@ func (e *Engine) Tenants() *tenants.Registry { return e.registry }
 func (e *Engine) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	e.running.Store(true)
+	defer e.running.Store(false)
 	defer e.registry.Close() // nothing writes after Run has returned
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -300,15 +309,8 @@ func (e *Engine) alignWorkers(ctx context.Context, running *sync.WaitGroup, stop
 
 // begin waits for the caches of the super cluster, and then patrols until the context ends.
 func (e *Engine) begin(ctx context.Context) {
-	for _, w := range e.kinds() {
-		if w.offered() {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.cache.Filled():
-		}
+	if !e.awaitSuper(ctx) {
+		return
 	}
 	log.FromContext(ctx).Info("Caches of the super cluster are current")
 	close(e.superFilled)

@@ -31,15 +31,9 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	if e.pointless(w, key, op) {
 		return nil
 	}
+	began := e.now()
 	err := e.attempt(ctx, t, w, key, op)
-	result := "ok"
-	if err != nil {
-		result = string(apierrors.ReasonForError(err))
-		if result == "" {
-			result = "error"
-		}
-	}
-	e.metrics.ops.WithLabelValues(w.Name, op.Side.String(), string(op.Verb), result).Inc()
+	e.metrics.done(w, key, op, began, err)
 	if err == nil {
 		e.done(ctx, t, w, key, op)
 		return nil

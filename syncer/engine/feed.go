@@ -15,17 +15,27 @@ import (
 
 // enqueue asks for a key of a kind to be decided, because something happened. A tenant that is not connected has no queue:
 // everything is queued when it gets in sync.
-func (e *Engine) enqueue(w *worker, key resource.Key) {
-	if p := e.pool(key.Tenant); p != nil {
-		p.queue.add(item{w.Name, key}, live)
+func (e *Engine) enqueue(w *worker, key resource.Key) { e.put(w, key, live) }
+
+// put queues a key.
+func (e *Engine) put(w *worker, key resource.Key, p priority) {
+	if of := e.pool(key.Tenant); of != nil {
+		w.stamps.queued(key, e.now())
+		of.queue.add(item{w.Name, key}, p)
 	}
+}
+
+// enqueueUp does so because the super object of the key changed.
+func (e *Engine) enqueueUp(w *worker, key resource.Key) {
+	if t := e.registry.Get(key.Tenant); t != nil && t.State() == tenants.Synced {
+		w.stamps.changed(key, resource.Super, e.now())
+	}
+	e.enqueue(w, key)
 }
 
 // enqueueBacklog does so because everything is looked at. What happens meanwhile comes first.
 func (e *Engine) enqueueBacklog(w *worker, key resource.Key) {
-	if p := e.pool(key.Tenant); p != nil {
-		p.queue.add(item{w.Name, key}, backlog)
-	}
+	e.put(w, key, backlog)
 }
 
 // enqueueAfter does so after a delay, because something happened.
@@ -53,6 +63,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 	if t.State() != tenants.Synced {
 		return // everything is queued then
 	}
+	w.stamps.changed(key, resource.Tenant, e.now())
 	e.enqueue(w, key)
 	if old != nil {
 		e.enqueueRefs(t, w.References(old))
@@ -75,6 +86,9 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 	}
 	key := tenantKey(t, last)
 	e.defined(t, w)
+	if seen {
+		w.stamps.changed(key, resource.Tenant, e.now())
+	}
 	if seen && !t.Known() {
 		e.gate.witnessed(kind, key, e.now())
 	}
@@ -120,7 +134,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	e.enqueueLoaded(w.Kind, old, now)
 	if w.Everyone {
 		for _, t := range e.registry.All() {
-			e.enqueue(w, resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
+			e.enqueueUp(w, resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
 		}
 		return
 	}
@@ -133,7 +147,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 		return
 	}
 	if routed := e.kinds()[ref.Kind]; routed != nil {
-		e.enqueue(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
+		e.enqueueUp(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 	}
 	if old != nil && now != nil {
 		return

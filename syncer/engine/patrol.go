@@ -179,3 +179,6 @@ func (e *Engine) Remember(t *tenants.Tenant) {
 
 // Braked reports whether deletions of the tenant are held back until a person releases them.
 func (e *Engine) Braked(t *tenants.Tenant) bool { return e.gate.braked(t.Facts.ID) }
+
+// waits says whether anything about a tenant waits for a person.
+func (e *Engine) waits(t *tenants.Tenant) bool { return e.Braked(t) || t.Memory().Halt != "" }

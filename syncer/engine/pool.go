@@ -74,6 +74,9 @@ func (e *Engine) forget(p *pool) {
 	if !e.pools.CompareAndDelete(id, p) {
 		return // it is connected anew
 	}
+	for _, w := range e.kinds() {
+		w.stamps.drop(id)
+	}
 	e.sent.drop(id)
 	e.vetted.drop(id)
 	e.gate.release(id)
@@ -87,6 +90,7 @@ func (e *Engine) work(ctx context.Context, p *pool, i item) {
 		p.retries.done(i)
 		return
 	}
+	e.metrics.taken(w, i.key)
 	err := safely(func() error { return e.process(ctx, p.tenant, w, i.key) })
 	if ctx.Err() != nil {
 		return // the tenant is let go of

@@ -16,6 +16,7 @@ import (
 func TestIdleTenantsCostLittle(t *testing.T) {
 	const idle, most = 1000, 32 << 10
 	e := &Engine{options: Options{Workers: 8}, superFilled: make(chan struct{}), sent: &sent{}, vetted: &vetted{}, gate: newGate(BrakeOptions{})}
+	e.roster.Store(&map[string]*worker{})
 	close(e.superFilled)
 	used := func() uint64 {
 		runtime.GC()

@@ -17,7 +17,9 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
 	e.notices.begin(witness{w.Name, key})
+	began := e.now()
 	ops, err := w.Decide(v, key, tenantObject, superObject)
+	e.metrics.decided(w, began)
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr

@@ -27,6 +27,7 @@ const (
 func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Key, err error) {
 	i, who := item{w.Name, key}, witness{w.Name, key}
 	if err == nil {
+		w.stamps.settled(key)
 		e.notices.converged(who)
 		p.retries.done(i)
 		return
@@ -37,11 +38,15 @@ func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Ke
 		return
 	}
 	if wait, ok := resource.AsWait(err); ok {
+		if wait.Told != nil { // it takes as long as the tenant takes
+			w.stamps.settled(key)
+		}
 		lasted := p.retries.lasting(i, err, e.now())
 		p.queue.addAfter(i, backlog, e.await(ctx, w, key, wait, lasted))
 		return
 	}
 	if reject, ok := resource.AsReject(err); ok {
+		w.stamps.settled(key)
 		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
 		lasted := p.retries.lasting(i, err, e.now())
 		due := e.tell(ctx, w, key, reject)
@@ -49,6 +54,7 @@ func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Ke
 		p.queue.addAfter(i, backlog, min(backoff(lasted, firstRejected, lastRejected), due))
 		return
 	}
+	e.metrics.retries.WithLabelValues(w.Name).Inc()
 	e.fails(ctx, w, key)
 	delay, failures := p.retries.failed(i)
 	p.queue.addAfter(i, live, delay)
