@@ -63,6 +63,8 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	progress("starting %d API servers", o.Tenants+1)
 	w, err := worlds.New(ctx, worlds.Options{
 		Tenants: o.Tenants,
+		// It gives nodes a taint that a kube-controller-manager of tenants would take away.
+		APIServerArgs: []string{"--disable-admission-plugins=TaintNodesByCondition"},
 		SuperControllers: []string{
 			"namespace-controller", "serviceaccount-controller", "root-ca-certificate-publisher-controller", "garbage-collector-controller",
 		},

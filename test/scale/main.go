@@ -107,12 +107,11 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	result := &results{Machine: machine, When: time.Now().UTC(), Options: o, Syncers: labels(o.Syncers)}
-	if err := measure(ctx, o, result); err != nil {
-		return err
-	}
+	result := &results{Machine: machine, When: time.Now().UTC(), Options: o, Syncers: labels(o.Syncers), Still: make([]still, len(o.Syncers))}
+	// What was measured until something failed is worth keeping.
+	failed := measure(ctx, o, result)
 	report := render(result)
-	if err := save(o.out, result, report); err != nil {
+	if err := errors.Join(failed, save(o.out, result, report)); err != nil {
 		return err
 	}
 	fmt.Print(report)

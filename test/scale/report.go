@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -170,8 +171,11 @@ func (l line) cells(r *results) []string {
 
 // value writes a figure and, when rounds differ, their range.
 func (l line) value(s spread) string {
+	if math.IsNaN(s.median) || math.IsInf(s.median, 0) {
+		return "not measured"
+	}
 	format := func(v float64) string {
-		if v >= 100 || v == 0 {
+		if math.Abs(v) >= 100 || v == 0 {
 			return fmt.Sprintf("%.0f", v)
 		}
 		return fmt.Sprintf("%.2g", v)

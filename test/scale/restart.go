@@ -24,7 +24,6 @@ type still struct {
 
 // idleMemory measures each vc-syncer without tenants and with tenants that do nothing.
 func (b *bench) idleMemory(ctx context.Context, result *results) error {
-	result.Still = make([]still, len(result.Syncers))
 	for i, name := range result.Syncers {
 		result.Still[i].Syncer = name
 		s, err := b.startSyncer(ctx, b.options.Syncers[i])
