@@ -60,6 +60,14 @@ type line struct {
 func share(ours, baseline float64) float64 { return ours / baseline }
 func added(ours, baseline float64) float64 { return ours - baseline }
 
+// when is a figure that is not one unless it was measured.
+func when(measured bool, figure float64) float64 {
+	if measured {
+		return figure
+	}
+	return math.NaN()
+}
+
 func lines(o options) []line {
 	p50 := func(r round) float64 { return r.Ready.P50 }
 	p99 := func(r round) float64 { return r.Ready.P99 }
@@ -87,9 +95,11 @@ func lines(o options) []line {
 		{what: "Regular tenants beside greedy ones: p99", unit: "ms", measure: crowded, figure: p99, compare: share, as: times},
 		{what: "Regular tenants alone: created -> Ready, mean", unit: "ms", measure: alone, figure: mean, compare: share, as: times},
 		{what: "Regular tenants alone: p99", unit: "ms", measure: alone, figure: p99, compare: share, as: times},
-		{what: "Memory of vc-syncer without tenants", unit: "MiB", still: func(s still) float64 { return mebi(s.Empty) }},
+		{what: "Memory of vc-syncer without tenants", unit: "MiB", still: func(s still) float64 {
+			return when(s.Empty > 0, mebi(s.Empty))
+		}},
 		{what: "Memory for an idle tenant", unit: "MiB", aim: "<= 1 MB", still: func(s still) float64 {
-			return mebi(s.Tenants-s.Empty) / float64(o.Tenants)
+			return when(s.Tenants > 0, mebi(s.Tenants-s.Empty)/float64(o.Tenants))
 		}},
 	}...)
 	if o.RestartPods < o.Tenants {
@@ -97,11 +107,13 @@ func lines(o options) []line {
 	}
 	return append(all, []line{
 		{what: "Memory for a synchronised pod", unit: "KiB", aim: "<= 6 KB", still: func(s still) float64 {
-			return float64(s.Full-s.Tenants) / 1024 / float64(s.RestartPods)
+			return when(s.Full > 0, float64(s.Full-s.Tenants)/1024/float64(s.RestartPods))
 		}},
 		{what: fmt.Sprintf("Restart with %d pods: until a new pod of each tenant is Ready", o.RestartPods), unit: "ms", aim: "<= 2 s",
-			still: func(s still) float64 { return s.Restart }},
-		{what: "The same pods, nothing changing: use of a core", unit: "%", aim: "<= 0.5 %", still: func(s still) float64 { return s.IdleCPU }},
+			still: func(s still) float64 { return when(s.RestartPods > 0, s.Restart) }},
+		{what: "The same pods, nothing changing: use of a core", unit: "%", aim: "<= 0.5 %", still: func(s still) float64 {
+			return when(s.Full > 0, s.IdleCPU)
+		}},
 	}...)
 }
 
@@ -158,20 +170,26 @@ func (l line) cells(r *results) []string {
 		s := over(r.values(l, name))
 		medians = append(medians, s.median)
 		cell := l.value(s)
-		if l.compare != nil {
+		if l.compare != nil && known(s.median) {
 			cell += fmt.Sprintf("; **"+l.as+"**", over(r.compared(l, name)).median)
 		}
 		cells = append(cells, cell)
 	}
 	if len(medians) == 2 {
-		cells = append(cells, fmt.Sprintf("%.2f", medians[1]/medians[0]))
+		cell := ""
+		if ratio := medians[1] / medians[0]; known(ratio) {
+			cell = fmt.Sprintf("%.2f", ratio)
+		}
+		cells = append(cells, cell)
 	}
 	return append(cells, l.aim)
 }
 
+func known(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
 // value writes a figure and, when rounds differ, their range.
 func (l line) value(s spread) string {
-	if math.IsNaN(s.median) || math.IsInf(s.median, 0) {
+	if !known(s.median) {
 		return "not measured"
 	}
 	format := func(v float64) string {
