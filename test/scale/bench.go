@@ -36,7 +36,7 @@ const (
 )
 
 //go:embed kwok.yaml
-var kwokConfig []byte //nolint:gochecknoglobals // embedded files are
+var kwokConfig []byte
 
 // bench is everything that runs while we measure, except for vc-syncer.
 type bench struct {

@@ -228,7 +228,7 @@ func TestSave(t *testing.T) {
 		}
 		decoder := xml.NewDecoder(bytes.NewReader(text))
 		for {
-			if _, err := decoder.Token(); err == io.EOF {
+			if _, err := decoder.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("%s is not well formed: %v", name, err)
