@@ -103,7 +103,7 @@ func (s *syncer) end() {
 }
 
 // requests counts what a vc-syncer did, by the name of a kind of work: "super PATCH" for requests to an API server,
-// "pods super create" for operations.
+// "pods super create" for operations, "decide pods" for decisions.
 type requests map[string]float64
 
 func (r requests) since(before requests, divisor int) requests {
@@ -156,7 +156,7 @@ func scrape(ctx context.Context, s *syncer) (map[string]*dto.MetricFamily, error
 	return families, nil
 }
 
-// count adds up requests to API servers by side and method, and operations by kind, side and verb.
+// count adds up requests to API servers by side and method, operations by kind, side and verb, and decisions by kind.
 func count(families map[string]*dto.MetricFamily, super string) requests {
 	counts := requests{}
 	for _, m := range families["rest_client_requests_total"].GetMetric() {
@@ -170,6 +170,9 @@ func count(families map[string]*dto.MetricFamily, super string) requests {
 	for _, m := range families["vc_syncer_ops_total"].GetMetric() {
 		l := labelsOf(m)
 		counts[strings.Join([]string{l["resource"], strings.ToLower(l["side"]), strings.ToLower(l["verb"])}, " ")] += m.GetCounter().GetValue()
+	}
+	for _, m := range families["workqueue_work_duration_seconds"].GetMetric() {
+		counts["decide "+labelsOf(m)["name"]] += float64(m.GetHistogram().GetSampleCount())
 	}
 	return counts
 }

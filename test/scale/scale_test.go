@@ -96,6 +96,10 @@ rest_client_requests_total{code="200",host="127.0.0.1:1",method="GET"} 7
 rest_client_requests_total{code="200",host="127.0.0.1:2",method="PATCH"} 6
 # TYPE vc_syncer_ops_total counter
 vc_syncer_ops_total{resource="pods",result="OK",side="Super",verb="Create"} 2
+# TYPE workqueue_work_duration_seconds histogram
+workqueue_work_duration_seconds_bucket{controller="pods",name="pods",le="+Inf"} 8
+workqueue_work_duration_seconds_sum{controller="pods",name="pods"} 1
+workqueue_work_duration_seconds_count{controller="pods",name="pods"} 8
 `
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
@@ -104,7 +108,7 @@ vc_syncer_ops_total{resource="pods",result="OK",side="Super",verb="Create"} 2
 	}
 	all := count(families, "127.0.0.1:1")
 	got := all.since(requests{"super POST": 2, "super GET": 7}, 2)
-	if diff := cmp.Diff(requests{"super POST": 1, "tenant PATCH": 3, "pods super create": 1}, got); diff != "" {
+	if diff := cmp.Diff(requests{"super POST": 1, "tenant PATCH": 3, "pods super create": 1, "decide pods": 4}, got); diff != "" {
 		t.Errorf("counts differ (-want +got):\n%s", diff)
 	}
 	if n := all.sum(isWrite); n != 10 {
