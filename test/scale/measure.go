@@ -34,7 +34,7 @@ type round struct {
 	Requests requests `json:",omitempty"`
 }
 
-// load function creates the pods of a measure and says which targets count.
+// generator creates the pods of a measure.
 type generator func(ctx context.Context, b *bench, l *load) error
 
 // rounds measures everything that has a baseline, in turns.
@@ -77,12 +77,7 @@ func (b *bench) turn(ctx context.Context, result *results, number, side int) err
 			return b.create(ctx, l, b.options.RegularPods, regularStep, targets[greedy:]...)
 		}},
 		{crowded, targets[greedy:], func(ctx context.Context, b *bench, l *load) error {
-			done := make(chan error, 1)
-			go func() { done <- b.create(ctx, l, b.options.GreedyPods, 0, targets[:greedy]...) }()
-			if err := l.half(ctx, b.options.GreedyPods*greedy); err != nil {
-				return errors.Join(err, <-done)
-			}
-			return errors.Join(b.create(ctx, l, b.options.RegularPods, regularStep, targets[greedy:]...), <-done)
+			return b.crowd(ctx, l, targets[:greedy], targets[greedy:])
 		}},
 	} {
 		r := round{Measure: m.name, Side: name, Number: number - b.options.Warmup + 1, WarmUp: number < b.options.Warmup}
@@ -101,6 +96,25 @@ func (b *bench) turn(ctx context.Context, result *results, number, side int) err
 		result.Rounds = append(result.Rounds, r)
 	}
 	return nil
+}
+
+// crowd has regular tenants create pods while those of greedy ones wait for their turn.
+func (b *bench) crowd(ctx context.Context, l *load, greedy, regular []target) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		err := b.create(ctx, l, b.options.GreedyPods, 0, greedy...)
+		if err != nil {
+			cancel() // nobody waits for pods that will not come
+		}
+		done <- err
+	}()
+	err := l.half(ctx, b.options.GreedyPods*len(greedy))
+	if err == nil {
+		err = b.create(ctx, l, b.options.RegularPods, regularStep, regular...)
+	}
+	return errors.Join(err, <-done)
 }
 
 // measure runs a load and accounts for it.
