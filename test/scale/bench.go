@@ -305,7 +305,8 @@ func (b *bench) serve(ctx context.Context, binary string) (*syncer, error) {
 	return s, nil
 }
 
-// clean deletes all pods of some targets and waits until they are gone, from the super cluster, too.
+// clean deletes all pods of some targets and waits until they are gone, from the super cluster, too, and their tokens: what is
+// left to do would count for the next load.
 func (b *bench) clean(ctx context.Context, targets []target) error {
 	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
 	for _, t := range targets {
@@ -314,7 +315,7 @@ func (b *bench) clean(ctx context.Context, targets []target) error {
 			return fmt.Errorf("deleting pods: %w", err)
 		}
 	}
-	return poll(ctx, loadTimeout, "pods to go", func() (bool, error) {
+	err := poll(ctx, loadTimeout, "pods to go", func() (bool, error) {
 		for _, t := range targets {
 			n, err := t.pods.count(t.namespace)
 			if t.super != "" && err == nil && n == 0 {
@@ -325,5 +326,17 @@ func (b *bench) clean(ctx context.Context, targets []target) error {
 			}
 		}
 		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	return poll(ctx, loadTimeout, "tokens to go", func() (bool, error) {
+		secrets := &metav1.PartialObjectMetadataList{}
+		secrets.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
+		err := b.client.List(ctx, secrets, client.HasLabels{names.LabelToken}, client.Limit(1))
+		if err != nil || len(secrets.Items) == 0 {
+			return err == nil, err
+		}
+		return false, pause(ctx, 500*time.Millisecond)
 	})
 }
