@@ -148,6 +148,11 @@ $(BIN)/.metrics-server-%:
 	@$(install) sigs.k8s.io/metrics-server/cmd/metrics-server@$*
 	@touch $@
 
+$(BIN)/.kwok-%:
+	@echo "Building kwok $*"
+	@$(install) sigs.k8s.io/kwok/cmd/kwok@$*
+	@touch $@
+
 # Programs and files of the conformance suite's images; the module has what Kubernetes itself does not need.
 $(BIN)/.e2e-images-%: test/conformance/images/go.mod
 	@echo "Building programs of the conformance suite's images"
@@ -232,6 +237,11 @@ operators: up operator-images ## Run well-known operators in both tenants
 .PHONY: bench
 bench: up ## Measure, and write the figures into docs/performance.md
 	@go run ./test/bench -write
+
+# FLAGS for instance: -write, --quick, --restart-pods 2000, --syncer PATH --syncer PATH.
+.PHONY: scale
+scale: third-party $(BIN)/.kwok-$(KWOK_VERSION) ## Measure vc-syncer under load against real API servers (FLAGS)
+	@go run ./test/scale $(FLAGS)
 
 .PHONY: conformance-suite
 conformance-suite: $(BIN)/.e2e-suite-$(KUBERNETES_VERSION)

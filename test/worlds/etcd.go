@@ -32,7 +32,7 @@ func (e *etcd) start(ctx context.Context) error {
 	}
 	for {
 		var err error
-		if e.client, err = freePort(ctx); err != nil {
+		if e.client, err = FreePort(ctx); err != nil {
 			return err
 		}
 		e.endpoint = fmt.Sprintf("http://127.0.0.1:%d", e.client)
@@ -48,7 +48,7 @@ func (e *etcd) data() string { return filepath.Join(e.dir, "etcd") }
 
 // serve starts it at its port, with the data that is there. The caller holds e.mu.
 func (e *etcd) serve(ctx context.Context) error {
-	peer, err := freePort(ctx)
+	peer, err := FreePort(ctx)
 	if err != nil {
 		return err
 	}

@@ -127,9 +127,9 @@ func (p *process) tail() string {
 	return string(bytes.Join(lines, []byte(" | ")))
 }
 
-// freePort returns a port of the loopback interface that nobody listens on. It is below the range from which the
+// FreePort returns a port of the loopback interface that nobody listens on. It is below the range from which the
 // kernel takes ports for outgoing connections, so that a server can have it again after a restart.
-func freePort(ctx context.Context) (int, error) {
+func FreePort(ctx context.Context) (int, error) {
 	for range 100 {
 		port := 12000 + rand.IntN(18000)
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -199,6 +199,32 @@ func (c *cleaner) run() error {
 		}
 	})
 	return c.err
+}
+
+// Process is a program that is killed when this process ends in whatever way.
+type Process struct{ *process }
+
+// StartProcess starts a program whose output is appended to a file. The caller ends it.
+func StartProcess(log, binary string, args ...string) (*Process, error) {
+	p, err := startProcess(log, binary, args...)
+	if err != nil {
+		return nil, err
+	}
+	return &Process{p}, nil
+}
+
+// PID is the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Kill ends the program at once and waits for its end.
+func (p *Process) Kill() { p.kill() }
+
+// Terminate asks the program to end and kills it when it has not by the deadline of the context.
+func (p *Process) Terminate(ctx context.Context) { p.terminate(ctx) }
+
+// AwaitReady polls until ready returns nil. It fails when the context ends, and at once when the program does.
+func (p *Process) AwaitReady(ctx context.Context, ready func(context.Context) error) error {
+	return p.awaitReady(ctx, ready)
 }
 
 // Program starts a program that is killed when the test ends, or with the test's process. Its output goes to a file.

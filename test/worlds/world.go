@@ -78,7 +78,7 @@ func (w *World) create(ctx context.Context) error {
 		}
 	}
 	for {
-		w.port, err = freePort(ctx)
+		w.port, err = FreePort(ctx)
 		if err != nil {
 			return err
 		}
@@ -188,6 +188,13 @@ func (w *World) signal(sig syscall.Signal) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.apiServer.signal(sig)
+}
+
+// PID is that of kube-apiserver.
+func (w *World) PID() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.apiServer.cmd.Process.Pid
 }
 
 // Kill ends kube-apiserver at once: connections are refused until Restart.

@@ -13,8 +13,11 @@ import (
 )
 
 // startTimeout bounds the start of all servers. They need one to three seconds on an idle machine; the rest is for
-// machines that build and test other things at the same time.
-const startTimeout = 90 * time.Second
+// machines that build and test other things at the same time. Each tenant adds moreTimeout.
+const (
+	startTimeout = 90 * time.Second
+	moreTimeout  = 10 * time.Second
+)
 
 // Options say what to start.
 type Options struct {
@@ -71,7 +74,7 @@ func Start(t testing.TB, opts Options) *Worlds {
 
 // New starts the worlds; the caller calls Stop. The context bounds the start only.
 func New(ctx context.Context, opts Options) (*Worlds, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout+time.Duration(opts.Tenants)*moreTimeout)
 	defer cancel()
 
 	binaries, err := findBinaries("")
@@ -163,6 +166,9 @@ func bring(ctx context.Context, world *World, crds bool, controllers []string) e
 func (w *Worlds) All() []*World {
 	return slices.Concat([]*World{w.Super}, w.Tenants)
 }
+
+// Dir holds the logs and files of the servers until Stop.
+func (w *Worlds) Dir() string { return w.dir }
 
 // Stop ends all servers and removes their files. State is worth nothing afterwards, so they are killed.
 func (w *Worlds) Stop() error {
