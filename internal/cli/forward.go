@@ -20,7 +20,7 @@ func (c *cli) forwardPort(ctx context.Context, pod client.ObjectKey, port int) (
 	if err != nil {
 		return "", nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	clients, err := kubernetes.NewForConfig(config)
+	clients, err := kubernetes.NewForConfig(config) //nolint:forbidigo // Of the super cluster.
 	if err != nil {
 		return "", nil, fmt.Errorf("making a client: %w", err)
 	}

@@ -82,16 +82,21 @@ type Listener interface {
 	// Connected is called before anything else is reported of a tenant. What it returns works for the tenant until its context
 	// ends, and returns when nothing is written on behalf of the tenant any more.
 	Connected(t *Tenant) (serve func(context.Context))
+	ObjectListener
+	// Moved reports a new state, with a sentence for people, or that the caches of a tenant that waits for a person are current.
+	Moved(t *Tenant, state State, message string)
+	// Remember asks to store the Memory of the tenant outside of the syncer.
+	Remember(t *Tenant)
+}
+
+// ObjectListener is told of the objects of a tenant.
+type ObjectListener interface {
 	// Changed reports an object that appeared (old is nil) or was updated.
 	Changed(t *Tenant, kind string, old, now resource.Object)
 	// Gone reports an object that disappeared; see cluster.Handler.
 	Gone(t *Tenant, kind string, last resource.Object, seen bool)
 	// Filled reports that the cache of a kind is current that was added later, or that the tenant is in sync without.
 	Filled(t *Tenant, kind string)
-	// Moved reports a new state, with a sentence for people, or that the caches of a tenant that waits for a person are current.
-	Moved(t *Tenant, state State, message string)
-	// Remember asks to store the Memory of the tenant outside of the syncer.
-	Remember(t *Tenant)
 }
 
 // Tenant is a connected tenant.
