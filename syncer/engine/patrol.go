@@ -48,7 +48,7 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 	began, checked, found, unexplained := time.Now(), 0, 0, 0
 	e.decideAll(ctx, t, func(w *worker, d decision) {
 		checked++
-		if d.unexplained() {
+		if d.unexplained(w.Origin) {
 			unexplained++
 		}
 		if e.tried(w, d.key) {
@@ -75,9 +75,14 @@ type decision struct {
 	err           error
 }
 
-// unexplained says whether an object is to be deleted, now or later, for a cause that is inferred.
-func (d decision) unexplained() bool {
-	return slices.ContainsFunc(d.ops, infers) || d.err != nil && (d.tenant == nil) != (d.super == nil)
+// unexplained says whether an object is to be deleted, now or later, for a cause that is inferred: a replica may be kept for a
+// while although its origin is gone.
+func (d decision) unexplained(origin resource.Side) bool {
+	of, replica := d.tenant, d.super
+	if origin == resource.Super {
+		of, replica = d.super, d.tenant
+	}
+	return slices.ContainsFunc(d.ops, infers) || d.err != nil && of == nil && replica != nil
 }
 
 // infers says whether an operation is a deletion whose cause is inferred.

@@ -99,12 +99,19 @@ func runEngine(t *testing.T, r *running, of tenant, o engine.Options) {
 			t.Errorf("the engine ended with %v", err)
 		}
 	})
+	memory := tenants.Memory{} // what other syncers have left
+	if sync := vc.Status.Sync; sync != nil {
+		memory.Record = continuity.Record{Sequence: sync.Mark, Next: sync.NextMark, Revision: sync.Revision}
+		if sync.RevisionTime != nil {
+			memory.At = sync.RevisionTime.Time
+		}
+	}
 	err = e.Tenants().Ensure(tenants.Spec{
 		Facts: resource.Facts{
 			ID: of.id, VirtualCluster: of.vc, UID: vc.UID, ClusterDomain: "cluster.local",
 			ServiceRanges: of.world.ServiceRanges, PodSecurity: psa.LevelBaseline,
 		},
-		Config: of.world.Config, Identity: system.UID,
+		Config: of.world.Config, Identity: system.UID, Memory: memory,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -215,7 +215,9 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 	again := true
 	mgr, err := ctrl.NewManager(asSyncer(r.worlds.Super), ctrl.Options{
 		Scheme: newScheme(), Cache: syncer.Cache(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
+		// After an outage, client-go looks away for up to half a minute.
+		GracefulShutdownTimeout: new(time.Minute),
+		Controller:              ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,12 @@ func TestWhatIsRefusedAgainIsToldAgain(t *testing.T) {
 		}
 		return err
 	})
+	worlds.Eventually(t, limit, "the next second: events have no finer times", func(context.Context) error {
+		if time.Now().Unix() <= first.LastTimestamp.Unix() {
+			return errors.New("it is the same")
+		}
+		return nil
+	})
 	patch(`{"spec":{"externalIPs":["192.0.2.1"]}}`)
 	worlds.Eventually(t, limit, "the event to be repeated", func(ctx context.Context) error {
 		now, err := of.CoreV1().Events(ns).Get(ctx, first.Name, metav1.GetOptions{})
