@@ -53,8 +53,8 @@ func startReplica(t *testing.T, as *rest.Config, lease string) *replica {
 	r.manager, err = ctrl.NewManager(as, ctrl.Options{
 		Scheme: newScheme(), Cache: syncer.Cache(), Metrics: metricsserver.Options{BindAddress: "0"},
 		HealthProbeBindAddress: r.address, BaseContext: func() context.Context { return logging },
-		Controller:             ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
-		LeaderElection:         true, LeaderElectionID: lease, LeaderElectionNamespace: metav1.NamespaceDefault,
+		Controller:     ctrlconfig.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)},
+		LeaderElection: true, LeaderElectionID: lease, LeaderElectionNamespace: metav1.NamespaceDefault,
 		LeaderElectionConfig: w.Super.Config, LeaderElectionReleaseOnCancel: true,
 	})
 	if err != nil {
