@@ -48,8 +48,8 @@ func write(folder string) error {
 // generate returns the dashboards by the names of their files.
 func generate() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for name, builder := range map[string]*dashboard.DashboardBuilder{"vc-syncer.json": syncer(), "vc-manager.json": manager()} {
-		built, err := builder.Build()
+	for name, b := range map[string]*builder{"vc-syncer.json": syncer(), "vc-manager.json": manager()} {
+		built, err := b.Build()
 		if err != nil {
 			return nil, fmt.Errorf("building %s: %w", name, err)
 		}
@@ -61,6 +61,9 @@ func generate() (map[string][]byte, error) {
 	}
 	return files, nil
 }
+
+// builder is that of the form of dashboards that Grafana's sidecar loads, in older versions of Grafana too.
+type builder = dashboard.DashboardBuilder //nolint:staticcheck // the newer form is for the newest Grafana only
 
 // query is one expression of a panel and the legend of its series.
 type query struct{ expr, legend string }
@@ -75,8 +78,9 @@ func latency(metric, labels, legend string) []query {
 	return []query{quantile("0.50", metric, labels, legend), quantile("0.99", metric, labels, legend)}
 }
 
-func base(uid, title string) *dashboard.DashboardBuilder {
-	return dashboard.NewDashboardBuilder(title).Uid(uid).Tags([]string{"virtualcluster"}).Time("now-3h", "now").Refresh("30s").Readonly().
+func base(uid, title string) *builder {
+	b := dashboard.NewDashboardBuilder(title) //nolint:staticcheck // see builder
+	return b.Uid(uid).Tags([]string{"virtualcluster"}).Time("now-3h", "now").Refresh("30s").Readonly().
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus"))
 }
 
@@ -110,14 +114,14 @@ func process(job string) []cog.Builder[dashboard.Panel] {
 	}
 }
 
-func rows(d *dashboard.DashboardBuilder, title string, panels ...cog.Builder[dashboard.Panel]) {
+func rows(d *builder, title string, panels ...cog.Builder[dashboard.Panel]) {
 	d.WithRow(dashboard.NewRowBuilder(title))
 	for _, p := range panels {
 		d.WithPanel(p)
 	}
 }
 
-func syncer() *dashboard.DashboardBuilder {
+func syncer() *builder {
 	d := base("vc-syncer", "VirtualCluster / vc-syncer")
 	rows(d, "State",
 		number("Active replicas", "Replicas that lead and have read the super cluster; 1 is right.", query{"sum(vc_syncer_active)", ""}),
@@ -150,7 +154,7 @@ func syncer() *dashboard.DashboardBuilder {
 	return d
 }
 
-func manager() *dashboard.DashboardBuilder {
+func manager() *builder {
 	d := base("vc-manager", "VirtualCluster / vc-manager")
 	const controllers = `controller=~"virtualcluster|nodecert|retired-clusterversion"`
 	rows(d, "Tenants",
