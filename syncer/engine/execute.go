@@ -32,7 +32,10 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		return nil
 	}
 	began := e.now()
-	err := e.attempt(ctx, t, w, key, op)
+	if makes(w, op) && e.sent.making(w.Name, key, op.Side, began) {
+		return resource.Waiting(awaitAgain, "the cache to show what was made")
+	}
+	err := e.once(ctx, t, w, key, op)
 	e.metrics.done(w, key, op, began, err)
 	if err == nil {
 		e.done(ctx, t, w, key, op)
@@ -72,6 +75,19 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
+}
+
+// once makes the call, and notes a replica that it makes before the cache can show it.
+func (e *Engine) once(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+	if !makes(w, op) {
+		return e.attempt(ctx, t, w, key, op)
+	}
+	e.sent.made(w.Name, key, op.Side, e.now())
+	err := e.attempt(ctx, t, w, key, op)
+	if err != nil {
+		e.sent.shown(w.Name, key, op.Side) // there is nothing to show
+	}
+	return err
 }
 
 // done notes that an operation was carried out.

@@ -59,6 +59,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 		return // it is not offered any more
 	}
 	key := tenantKey(t, now)
+	e.sent.shown(kind, key, resource.Tenant)
 	e.defined(t, w)
 	if t.State() != tenants.Synced {
 		return // everything is queued then
@@ -85,6 +86,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 		return // it is not offered any more
 	}
 	key := tenantKey(t, last)
+	e.sent.shown(kind, key, resource.Tenant)
 	e.defined(t, w)
 	if seen {
 		w.stamps.changed(key, resource.Tenant, e.now())
@@ -146,6 +148,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 		}
 		return
 	}
+	e.sent.shown(ref.Kind, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name}, resource.Super)
 	if routed := e.kinds()[ref.Kind]; routed != nil {
 		e.enqueueUp(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 	}

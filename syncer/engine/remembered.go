@@ -51,6 +51,16 @@ func (m *remembered[K, V]) get(key K) V {
 
 func (m *remembered[K, V]) put(key K, value V) { m.of(key.tenant()).Add(key, value) }
 
+// forget forgets a key.
+func (m *remembered[K, V]) forget(key K) {
+	m.mu.Lock()
+	c := m.byTenant[key.tenant()]
+	m.mu.Unlock()
+	if c != nil {
+		c.Remove(key)
+	}
+}
+
 // drop forgets a tenant.
 func (m *remembered[K, V]) drop(tenant names.TenantID) {
 	m.mu.Lock()

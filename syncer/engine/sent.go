@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/sha256"
+	"reflect"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -11,6 +12,34 @@ import (
 
 // sendAgain is when a patch that changed nothing is tried again: the API server may have been upgraded since.
 const sendAgain = 10 * time.Minute
+
+// A replica that was made is awaited in the cache for awaitShown, looking again after awaitAgain, before it is made once more.
+const (
+	awaitShown = 5 * time.Second
+	awaitAgain = time.Second
+)
+
+// making says whether a replica was made that the cache has not shown yet. To make it again would fail, and would still be
+// counted by the quotas of the super cluster.
+func (s *sent) making(kind string, key resource.Key, side resource.Side, now time.Time) bool {
+	last := s.get(place{kind: kind, key: key, side: side, verb: resource.Create})
+	return !last.at.IsZero() && now.Sub(last.at) < awaitShown
+}
+
+// made notes that a replica was made.
+func (s *sent) made(kind string, key resource.Key, side resource.Side, now time.Time) {
+	s.put(place{kind: kind, key: key, side: side, verb: resource.Create}, patch{at: now})
+}
+
+// shown notes that the cache has shown a replica.
+func (s *sent) shown(kind string, key resource.Key, side resource.Side) {
+	s.forget(place{kind: kind, key: key, side: side, verb: resource.Create})
+}
+
+// makes says whether an operation makes the object of the key itself.
+func makes(w *worker, op resource.Op) bool {
+	return op.Verb == resource.Create && reflect.TypeOf(op.Object) == reflect.TypeOf(w.New())
+}
 
 // sent remembers the last patch of each object. An API server leaves out of a patch what it does not know, because it is
 // older or a feature is off. Nothing changes then, and the same difference would be found and written by every patrol.

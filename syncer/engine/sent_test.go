@@ -69,3 +69,29 @@ func TestSentIsBoundedPerTenant(t *testing.T) {
 		t.Errorf("%d of a tenant that is gone are remembered", n)
 	}
 }
+
+// A replica is made once until the cache has shown it, or does not show it for long.
+func TestReplicasAreMadeOnce(t *testing.T) {
+	now, s := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), &sent{}
+	key, other := resource.Key{Tenant: "a", Name: "web"}, resource.Key{Tenant: "a", Name: "db"}
+	making := func(key resource.Key, side resource.Side, after time.Duration) bool {
+		return s.making("pods", key, side, now.Add(after))
+	}
+	if making(key, resource.Super, 0) {
+		t.Error("nothing was made")
+	}
+	s.made("pods", key, resource.Super, now)
+	if !making(key, resource.Super, time.Second) {
+		t.Error("it was made, and the cache has not shown it")
+	}
+	if making(other, resource.Super, 0) || making(key, resource.Tenant, 0) {
+		t.Error("something else was not made")
+	}
+	if making(key, resource.Super, awaitShown) {
+		t.Error("the cache does not show it")
+	}
+	s.shown("pods", key, resource.Super)
+	if making(key, resource.Super, 0) {
+		t.Error("the cache has shown it: it may be made again once it is gone")
+	}
+}
