@@ -192,7 +192,12 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 		Failed: func(err error) { w.failure.Store(&err) },
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
-			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
+			Gone: func(last resource.Object, seen bool) {
+				if seen {
+					e.superGone(w, last)
+				}
+				e.superChanged(w, last, nil)
+			},
 		},
 	})
 	if err != nil {

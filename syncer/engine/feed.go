@@ -92,7 +92,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 		w.stamps.changed(key, resource.Tenant, e.now())
 	}
 	if seen && !t.Known() {
-		e.gate.witnessed(kind, key, e.now())
+		e.gate.witnessed(resource.Tenant, kind, key, e.now())
 	}
 	e.enqueue(w, key)
 	e.enqueueRefs(t, w.References(last))
@@ -112,10 +112,22 @@ func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
 	switch {
 	case state == tenants.Synced:
 		e.enqueueAll(t)
+		if !t.Known() { // before much happens that would have to be explained
+			e.askLook(t)
+		}
 	case state.Halted():
-		e.askSurvey(t)
+		e.askLook(t)
 	}
 	e.options.Moved(t.Facts.ID, state, message)
+}
+
+// superGone notes that the deletion of a super object was seen.
+func (e *Engine) superGone(w *worker, last resource.Object) {
+	defer e.survive(w.Name)
+	id, ref, ok := e.superRef(w.Kind, last)
+	if t := e.registry.Get(id); ok && t != nil && !t.Known() {
+		e.gate.witnessed(resource.Super, ref.Kind, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name}, e.now())
+	}
 }
 
 // superChanged queues what a super object belongs to; now is nil when it is gone, old is nil when it is new.

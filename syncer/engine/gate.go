@@ -99,12 +99,26 @@ type gate struct {
 
 // ledger is what the gate knows of one tenant. There is one only while nothing tells whether its objects were deleted.
 type ledger struct {
-	seen    *lru.Cache // of the time by witness
+	seen    *lru.Cache // of the time by sighting
 	counted map[witness]time.Time
 	held    map[witness]Held
 	more    map[witness]bool // held, not by name
 	// tripped means that no counted deletion happens until a person says so.
 	tripped bool
+}
+
+// sighting is a deletion that was seen on one side.
+type sighting struct {
+	witness
+	side resource.Side
+}
+
+// other returns the side whose object a deletion on the given one rests on.
+func other(side resource.Side) resource.Side {
+	if side == resource.Super {
+		return resource.Tenant
+	}
+	return resource.Super
 }
 
 // witness names a key of a kind.
@@ -133,11 +147,25 @@ func (g *gate) of(tenant names.TenantID) *ledger {
 	return l
 }
 
-// witnessed notes that the deletion of a tenant object was seen.
-func (g *gate) witnessed(kind string, key resource.Key, now time.Time) {
+// witnessed notes that the deletion of an object was seen on one side.
+func (g *gate) witnessed(side resource.Side, kind string, key resource.Key, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.of(key.Tenant).seen.Add(witness{kind, key}, now)
+	g.of(key.Tenant).seen.Add(sighting{witness{kind, key}, side}, now)
+}
+
+// saw says whether the deletion of an object was seen on one side not long ago.
+func (g *gate) saw(side resource.Side, kind string, key resource.Key, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.tenants[key.Tenant]
+	return l != nil && l.saw(sighting{witness{kind, key}, side}, now)
+}
+
+func (l *ledger) saw(w sighting, now time.Time) bool {
+	at, ok := l.seen.Get(w)
+	seen, _ := at.(time.Time)
+	return ok && now.Sub(seen) <= memory
 }
 
 // trip holds back deletions of a tenant from now on, because they were held back before.
@@ -155,10 +183,7 @@ func (g *gate) allow(kind string, key resource.Key, on ground, now time.Time) bo
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l, w := g.of(key.Tenant), witness{kind, key}
-	if at, ok := l.seen.Get(w); ok {
-		seen, _ := at.(time.Time)
-		on.witnessed = now.Sub(seen) <= memory
-	}
+	on.witnessed = l.saw(sighting{w, other(on.side)}, now)
 	switch on.permission() {
 	case permitted:
 		return true

@@ -58,7 +58,7 @@ func TestGate(t *testing.T) {
 
 	t.Run("WitnessedDeletionsDoNotCount", func(t *testing.T) {
 		g, allow := newTestGate()
-		g.witnessed("configmaps", keyOf("a", "seen"), now)
+		g.witnessed(resource.Tenant, "configmaps", keyOf("a", "seen"), now)
 		for range 10 {
 			if !allow("a", "seen") {
 				t.Fatal("a deletion that was seen is held back")
@@ -68,10 +68,22 @@ func TestGate(t *testing.T) {
 			t.Error("a deletion that was seen counts")
 		}
 	})
+	t.Run("WitnessesOfTheOtherSideDoNotCount", func(t *testing.T) {
+		g, allow := newTestGate()
+		g.trip("a")
+		g.witnessed(resource.Super, "configmaps", keyOf("a", "1"), now)
+		if allow("a", "1") {
+			t.Error("a deletion in the super cluster explains none there")
+		}
+		vanished := ground{side: resource.Tenant, cause: resource.Vanished}
+		if !g.allow("configmaps", keyOf("a", "1"), vanished, now) {
+			t.Error("a deletion in the super cluster explains one in the tenant")
+		}
+	})
 	t.Run("WitnessesAreForgotten", func(t *testing.T) {
 		g, _ := newTestGate()
 		g.trip("a")
-		g.witnessed("configmaps", keyOf("a", "seen"), now.Add(-memory-time.Second))
+		g.witnessed(resource.Tenant, "configmaps", keyOf("a", "seen"), now.Add(-memory-time.Second))
 		if g.allow("configmaps", keyOf("a", "seen"), orphan, now) {
 			t.Error("a deletion that was seen long ago passes")
 		}

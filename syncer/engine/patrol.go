@@ -26,17 +26,12 @@ func (e *Engine) patrol(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case id := <-e.surveys.asked:
-			if t := e.registry.Get(id); t != nil && t.State().Halted() {
-				e.survey(ctx, t)
+			if t := e.registry.Get(id); t != nil {
+				e.look(ctx, t)
 			}
 		case <-next.C:
 			for _, t := range e.registry.All() {
-				switch state := t.State(); {
-				case state == tenants.Synced:
-					e.patrolTenant(ctx, t)
-				case state.Halted():
-					e.survey(ctx, t)
-				}
+				e.look(ctx, t)
 			}
 			e.notices.sweep(func(id names.TenantID) bool { return e.registry.Get(id) != nil })
 			next.Reset(wait.Jitter(e.options.Patrol, patrolJitter))
@@ -44,11 +39,21 @@ func (e *Engine) patrol(ctx context.Context) {
 	}
 }
 
+// look patrols one tenant, or surveys one that waits for a person.
+func (e *Engine) look(ctx context.Context, t *tenants.Tenant) {
+	switch state := t.State(); {
+	case state == tenants.Synced:
+		e.patrolTenant(ctx, t)
+	case state.Halted():
+		e.survey(ctx, t)
+	}
+}
+
 func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 	began, checked, found, unexplained := time.Now(), 0, 0, 0
 	e.decideAll(ctx, t, func(w *worker, d decision) {
 		checked++
-		if d.unexplained(w.Origin) {
+		if d.unexplained(w.Origin, func(side resource.Side) bool { return e.gate.saw(side, w.Name, d.key, e.now()) }) {
 			unexplained++
 		}
 		if e.tried(w, d.key) {
@@ -76,13 +81,16 @@ type decision struct {
 }
 
 // unexplained says whether an object is to be deleted, now or later, for a cause that is inferred: a replica may be kept for a
-// while although its origin is gone.
-func (d decision) unexplained(origin resource.Side) bool {
+// while although its origin is gone. A deletion that was seen on the side that it rests on is explained.
+func (d decision) unexplained(origin resource.Side, seen func(resource.Side) bool) bool {
 	of, replica := d.tenant, d.super
 	if origin == resource.Super {
 		of, replica = d.super, d.tenant
 	}
-	return slices.ContainsFunc(d.ops, infers) || d.err != nil && of == nil && replica != nil
+	if d.err != nil && of == nil && replica != nil && !seen(origin) {
+		return true
+	}
+	return slices.ContainsFunc(d.ops, func(op resource.Op) bool { return infers(op) && !seen(other(op.Side)) })
 }
 
 // infers says whether an operation is a deletion whose cause is inferred.
@@ -105,7 +113,7 @@ func (e *Engine) decideAll(ctx context.Context, t *tenants.Tenant, f func(*worke
 
 // surveys are lists of what would be deleted for tenants that wait for a person.
 type surveys struct {
-	asked chan names.TenantID
+	asked chan names.TenantID // tenants to look at soon
 
 	mu   sync.Mutex
 	done map[names.TenantID]survey // guarded by mu
@@ -119,8 +127,8 @@ type survey struct {
 // maxSurveys bounds how many surveys wait. The patrol makes those that are over it.
 const maxSurveys = 1024
 
-// askSurvey asks for a survey of a tenant.
-func (e *Engine) askSurvey(t *tenants.Tenant) {
+// askLook asks to look at a tenant soon.
+func (e *Engine) askLook(t *tenants.Tenant) {
 	select {
 	case e.surveys.asked <- t.Facts.ID:
 	default:

@@ -16,6 +16,7 @@ func TestUnexplained(t *testing.T) {
 	for name, tc := range map[string]struct {
 		origin resource.Side
 		d      decision
+		seen   map[resource.Side]bool
 		want   bool
 	}{
 		"Pair":                     {d: decision{tenant: object, super: object}},
@@ -24,6 +25,9 @@ func TestUnexplained(t *testing.T) {
 		"RefusedInSuper":           {origin: resource.Super, d: decision{super: object, err: refused}},
 		"PairWithError":            {d: decision{tenant: object, super: object, err: refused}},
 		"Orphan":                   {d: decision{super: object, ops: deletion(resource.Orphaned)}, want: true},
+		"OrphanThatWasSeen":        {d: decision{super: object, ops: deletion(resource.Orphaned)}, seen: map[resource.Side]bool{resource.Tenant: true}},
+		"ReplicaThatWasSeen":       {d: decision{super: object, ops: deletion(resource.Orphaned)}, seen: map[resource.Side]bool{resource.Super: true}, want: true},
+		"VanishedAndSeen":          {d: decision{tenant: object, ops: deletion(resource.Vanished)}, seen: map[resource.Side]bool{resource.Super: true}},
 		"OrphanThatIsHeld":         {d: decision{super: object, err: refused}, want: true},
 		"OrphanInTenant":           {origin: resource.Super, d: decision{tenant: object, ops: deletion(resource.Orphaned)}, want: true},
 		"OrphanInTenantThatIsHeld": {origin: resource.Super, d: decision{tenant: object, err: refused}, want: true},
@@ -32,7 +36,7 @@ func TestUnexplained(t *testing.T) {
 		"Deleted":                  {d: decision{tenant: object, super: object, ops: deletion(resource.Deleted)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := tc.d.unexplained(tc.origin); got != tc.want {
+			if got := tc.d.unexplained(tc.origin, func(side resource.Side) bool { return tc.seen[side] }); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
