@@ -12,7 +12,8 @@ import (
 // An object that is refused, or waits, before it has a replica says nothing about what is missing in a tenant.
 func TestUnexplained(t *testing.T) {
 	object, refused := &corev1.ConfigMap{}, errors.New("refused")
-	deletion := func(why string) []resource.Op { return []resource.Op{{Verb: resource.Delete, Why: why}} }
+	deletion := func(why string) []resource.Op { return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Why: why}} }
+	inTenant := func(why string) []resource.Op { return []resource.Op{{Side: resource.Tenant, Verb: resource.Delete, Why: why}} }
 	for name, tc := range map[string]struct {
 		origin resource.Side
 		d      decision
@@ -27,11 +28,11 @@ func TestUnexplained(t *testing.T) {
 		"Orphan":                   {d: decision{super: object, ops: deletion(resource.Orphaned)}, want: true},
 		"OrphanThatWasSeen":        {d: decision{super: object, ops: deletion(resource.Orphaned)}, seen: map[resource.Side]bool{resource.Tenant: true}},
 		"ReplicaThatWasSeen":       {d: decision{super: object, ops: deletion(resource.Orphaned)}, seen: map[resource.Side]bool{resource.Super: true}, want: true},
-		"VanishedAndSeen":          {d: decision{tenant: object, ops: deletion(resource.Vanished)}, seen: map[resource.Side]bool{resource.Super: true}},
+		"VanishedAndSeen":          {d: decision{tenant: object, ops: inTenant(resource.Vanished)}, seen: map[resource.Side]bool{resource.Super: true}},
 		"OrphanThatIsHeld":         {d: decision{super: object, err: refused}, want: true},
-		"OrphanInTenant":           {origin: resource.Super, d: decision{tenant: object, ops: deletion(resource.Orphaned)}, want: true},
+		"OrphanInTenant":           {origin: resource.Super, d: decision{tenant: object, ops: inTenant(resource.Orphaned)}, want: true},
 		"OrphanInTenantThatIsHeld": {origin: resource.Super, d: decision{tenant: object, err: refused}, want: true},
-		"Vanished":                 {d: decision{tenant: object, ops: deletion(resource.Vanished)}, want: true},
+		"Vanished":                 {d: decision{tenant: object, ops: inTenant(resource.Vanished)}, want: true},
 		"Replaced":                 {d: decision{tenant: object, super: object, ops: deletion(resource.Replaced)}, want: true},
 		"Deleted":                  {d: decision{tenant: object, super: object, ops: deletion(resource.Deleted)}},
 	} {
