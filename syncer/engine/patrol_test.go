@@ -12,8 +12,12 @@ import (
 // An object that is refused, or waits, before it has a replica says nothing about what is missing in a tenant.
 func TestUnexplained(t *testing.T) {
 	object, refused := &corev1.ConfigMap{}, errors.New("refused")
-	deletion := func(why string) []resource.Op { return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Why: why}} }
-	inTenant := func(why string) []resource.Op { return []resource.Op{{Side: resource.Tenant, Verb: resource.Delete, Why: why}} }
+	deletion := func(why string) []resource.Op {
+		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Why: why}}
+	}
+	inTenant := func(why string) []resource.Op {
+		return []resource.Op{{Side: resource.Tenant, Verb: resource.Delete, Why: why}}
+	}
 	for name, tc := range map[string]struct {
 		origin resource.Side
 		d      decision
