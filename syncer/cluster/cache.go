@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -50,23 +51,33 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 	if o.Indexers == nil {
 		o.Indexers = cache.Indexers{}
 	}
+	objectType := runtime.Object(o.Kind.New())
+	if o.Kind.MetadataOnly {
+		objectType = &metav1.PartialObjectMetadata{}
+	}
 	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: lw,
-		ObjectType:    o.Kind.New(),
+		ObjectType:    objectType,
 		Indexers:      o.Indexers,
-		Transform: func(in any) (any, error) {
-			if obj, ok := in.(resource.Object); ok {
-				o.Kind.Trim(obj)
-			}
-			return in, nil
-		},
-		Handler: o.Handler.informer(),
+		Transform:     func(in any) (any, error) { return trimmed(o.Kind, in), nil },
+		Handler:       o.Handler.informer(),
 	})
 	indexer, ok := store.(cache.Indexer)
 	if !ok {
 		return nil, fmt.Errorf("the store of %s has no indexes", o.Kind.Name)
 	}
 	return &Cache{store: indexer, controller: controller}, nil
+}
+
+// trimmed returns what is kept of an object. What it returned it may be asked about again.
+func trimmed(k resource.Kind, in any) any {
+	switch o := in.(type) {
+	case *metav1.PartialObjectMetadata:
+		return k.OfMetadata(&o.ObjectMeta)
+	case resource.Object:
+		k.Trim(o)
+	}
+	return in
 }
 
 // Run fills the cache and keeps it current until the context ends.
@@ -148,7 +159,7 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	if o.Kind.Plural != "" {
 		c.learn(o.Kind.GVK, o.Kind.Plural)
 	}
-	r, plural, err := c.forObject(o.Kind.New())
+	from, err := c.source(o.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -164,22 +175,18 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := newList(o.Kind)
-			if err != nil {
-				return nil, err
-			}
 			ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
 			defer cancel()
-			err = r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx).Into(list)
+			list, err := from.list(ctx, opts)
 			if o.Kind.Optional && NotServed(err) {
-				return list, nil // there are none
+				return newList(o.Kind) // there are none
 			}
 			return list, failed(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			limit(&opts)
 			opts.Watch = true
-			w, err := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
+			w, err := from.watch(ctx, opts)
 			if o.Kind.Optional && NotServed(err) {
 				if opts.ResourceVersion != "" || opts.SendInitialEvents != nil {
 					return nil, err // it is listed next
@@ -187,6 +194,50 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 				return quiet(), nil
 			}
 			return w, failed(err)
+		},
+	}, nil
+}
+
+// source is where a cache gets its objects from.
+type source struct {
+	list  func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// source returns where a cache of the kind gets its objects from: whole ones or, of a kind that is MetadataOnly, their
+// metadata.
+func (c *Client) source(k resource.Kind) (source, error) {
+	r, plural, err := c.forObject(k.New())
+	if err != nil {
+		return source{}, err
+	}
+	if k.MetadataOnly {
+		all, err := metadata.NewForConfigAndClient(c.config, c.http)
+		if err != nil {
+			return source{}, fmt.Errorf("creating a client for the metadata of %s: %w", k.Name, err)
+		}
+		of := all.Resource(k.GVK.GroupVersion().WithResource(plural))
+		return source{
+			list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+				list, err := of.List(ctx, opts)
+				if err != nil {
+					return nil, err // a nil pointer would be a list
+				}
+				return list, nil
+			},
+			watch: of.Watch,
+		}, nil
+	}
+	return source{
+		list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			list, err := newList(k)
+			if err != nil {
+				return nil, err
+			}
+			return list, r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx).Into(list)
+		},
+		watch: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			return r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
 		},
 	}, nil
 }

@@ -85,6 +85,7 @@ type Engine struct {
 	blocked  *blocked
 	sent     *sent
 	vetted   *vetted
+	compared *compared
 	metrics  *metrics
 	now      func() time.Time
 	// superFilled is closed once the caches of the kinds that the engine was made with are current.
@@ -133,8 +134,11 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		blocked: &blocked{},
 		sent:    &sent{},
 		vetted:  &vetted{},
-		now:     time.Now,
-		holds:   sets.New[string](),
+
+		compared: &compared{},
+
+		now:   time.Now,
+		holds: sets.New[string](),
 
 		changed:     make(chan struct{}, 1),
 		superFilled: make(chan struct{}),
@@ -341,6 +345,7 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			}
 			return t.Get(ref)
 		},
+		Whole: e.whole(t, nil),
 		Each: func(side resource.Side, kind string, f func(resource.Object)) {
 			c := e.cache(kind)
 			if side == resource.Tenant {

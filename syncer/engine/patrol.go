@@ -35,6 +35,11 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		tenant, super := e.pair(t, w.Kind, key)
 		ops, err := w.Decide(v, key, tenant, super)
 		pointless := func(op resource.Op) bool { return e.sent.changesNothing(w.Name, key, op, e.now()) }
+		_, incomplete := resource.AsIncomplete(err)
+		if incomplete && e.compared.get(witness{w.Name, key}) != versionsOf(tenant, super) {
+			e.enqueue(w, key) // metadata does not tell whether there is a difference
+			return
+		}
 		if ops = slices.DeleteFunc(ops, pointless); err == nil && len(ops) > 0 {
 			found++
 			e.metrics.drift.WithLabelValues(w.Name).Inc()

@@ -32,7 +32,7 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 	tenantObject, superObject := e.pair(t, w.Kind, key)
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
-	ops, err := w.Decide(v, key, tenantObject, superObject)
+	ops, tenantObject, superObject, err := e.decide(ctx, t, w, v, key, tenantObject, superObject)
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr

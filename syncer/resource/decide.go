@@ -86,6 +86,12 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if err := r.namespaceReady(v, key, side); err != nil {
 		return nil, err
 	}
+	if r.MetadataOnly && !v.Live {
+		if present(replica) && r.current(v, key, side, origin, replica) {
+			return nil, nil
+		}
+		return nil, &Incomplete{}
+	}
 	want, refused := r.Down(v, origin)
 	if refused != nil {
 		if _, partly := AsReject(refused); !partly || !present(want) || !present(replica) {
@@ -255,6 +261,9 @@ func (r *Resource[T]) stamp(v View, key Key, side Side, origin, want T) {
 		want.SetNamespace(key.Namespace)
 	}
 	annotations[names.AnnotationUID] = string(origin.GetUID())
+	if r.Content != nil {
+		annotations[names.AnnotationContent] = contentNote(origin.GetResourceVersion(), r.Content(want))
+	}
 	if r.Generation {
 		annotations[names.AnnotationGeneration] = strconv.FormatInt(origin.GetGeneration(), 10)
 	}

@@ -107,6 +107,11 @@ type View struct {
 	Now time.Time
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
 	Get func(side Side, ref Ref) Object
+	// Whole returns an object of the tenant with its content, nil when absent. It fails with Incomplete while the content of
+	// that kind is not cached and has not been read yet.
+	Whole func(ref Ref) (Object, error)
+	// Live says that the pair was read live, and so has the content that caches leave out.
+	Live bool
 	// Each calls f for every object of a kind whose objects lie in no namespace, or that lies in the tenant.
 	Each func(side Side, kind string, f func(Object))
 	// Owned calls f for every super object of the kind that another super object owns, whoever made it.
@@ -250,6 +255,13 @@ type Resource[T Object] struct {
 	Needed func(View, T) bool
 	// Trim drops what nobody reads from an object before it is cached. Managed fields go anyway.
 	Trim func(T)
+	// MetadataOnly says that caches hold the metadata of objects without their content, which may be large, or secret. Objects
+	// from caches are of type T, with nothing but metadata; a pair has its content when the View is Live. A kind with Down
+	// also has Content.
+	MetadataOnly bool
+	// Content counts the fields of a replica's content, each of which has a field manager. Decide asks for the content when
+	// the tenant object has changed since it was copied, or when somebody else manages a field of the copy.
+	Content func(T) int
 	// Rename maps the tenant's name to the super name; nil means they are equal. The reverse comes from the annotation.
 	Rename func(string) string
 	// Keep says that replicas are never deleted, because too much would go with them.

@@ -17,7 +17,7 @@ func TestConfigMaps(t *testing.T) {
 	in := func(name string) *corev1.ConfigMap {
 		return &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{
-				Namespace: "shop", Name: name, UID: "u", OwnerReferences: []metav1.OwnerReference{{Name: "x"}}, Finalizers: []string{"x/y"},
+				Namespace: "shop", Name: name, UID: "u", ResourceVersion: "5", OwnerReferences: []metav1.OwnerReference{{Name: "x"}}, Finalizers: []string{"x/y"},
 				Labels:      map[string]string{"app.kubernetes.io/name": "web"},
 				Annotations: map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}", "opaque.example/x": "1", "a": "b"},
 			},
@@ -49,6 +49,7 @@ func TestConfigMaps(t *testing.T) {
 			want.Labels["app.kubernetes.io/name"] = "web"
 			want.Annotations["a"] = "b"
 			want.Annotations[names.AnnotationKeys] = "a:a,l:app.kubernetes.io/name"
+			want.Annotations[names.AnnotationContent] = "5.3"
 			if tc.superName != tc.name {
 				want.Annotations[names.AnnotationName] = tc.name
 			}

@@ -33,6 +33,8 @@ type world struct {
 	now    time.Time
 	caches map[resource.Side]map[resource.Ref]resource.Object
 	pods   resource.Resource[*corev1.Pod]
+	// unread says that nothing was read that caches leave out.
+	unread bool
 }
 
 // newWorld has a tenant with the Services that pods need, and the namespace shop on both sides.
@@ -89,7 +91,13 @@ func (w *world) remove(side resource.Side, kind, namespace, name string) {
 
 func (w *world) view() resource.View {
 	return resource.View{
-		Tenant: w.facts, Now: w.now,
+		Tenant: w.facts, Now: w.now, Live: true,
+		Whole: func(ref resource.Ref) (resource.Object, error) {
+			if w.unread {
+				return nil, &resource.Incomplete{Ref: ref}
+			}
+			return w.caches[resource.Tenant][ref], nil
+		},
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
 			if o, ok := w.caches[side][ref]; ok {
 				return o
