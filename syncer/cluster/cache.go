@@ -32,14 +32,18 @@ type CacheOptions struct {
 	Selector resource.Selector
 	Handler  Handler
 	Indexers cache.Indexers
+	// Keep says which objects are of interest, nil that all are. It is asked once about each version of an object.
+	Keep func(resource.Object) bool
 	// Failed is told of errors of list and watch.
 	Failed func(error)
 }
 
 // Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
 type Cache struct {
-	store      cache.Indexer
-	controller cache.Controller
+	store  cache.Indexer
+	run    func(context.Context)
+	filled <-chan struct{}
+	forget func(resource.Object)
 }
 
 // NewCache returns a Cache that is empty until Run.
@@ -55,18 +59,25 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 	if o.Kind.MetadataOnly {
 		objectType = &metav1.PartialObjectMetadata{}
 	}
+	trim := func(in any) (any, error) { return trimmed(o.Kind, in), nil }
+	if o.Kind.Passing {
+		return newPassing(lw, objectType, o, trim), nil
+	}
 	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: lw,
 		ObjectType:    objectType,
 		Indexers:      o.Indexers,
-		Transform:     func(in any) (any, error) { return trimmed(o.Kind, in), nil },
+		Transform:     trim,
 		Handler:       o.Handler.informer(),
 	})
 	indexer, ok := store.(cache.Indexer)
 	if !ok {
 		return nil, fmt.Errorf("the store of %s has no indexes", o.Kind.Name)
 	}
-	return &Cache{store: indexer, controller: controller}, nil
+	return &Cache{
+		store: indexer, run: controller.RunWithContext, filled: controller.HasSyncedChecker().Done(),
+		forget: func(resource.Object) {},
+	}, nil
 }
 
 // trimmed returns what is kept of an object. What it returned it may be asked about again.
@@ -81,13 +92,27 @@ func trimmed(k resource.Kind, in any) any {
 }
 
 // Run fills the cache and keeps it current until the context ends.
-func (c *Cache) Run(ctx context.Context) { c.controller.RunWithContext(ctx) }
+func (c *Cache) Run(ctx context.Context) { c.run(ctx) }
 
 // Synced says whether the cache has been filled once.
-func (c *Cache) Synced() bool { return c.controller.HasSynced() }
+func (c *Cache) Synced() bool {
+	select {
+	case <-c.filled:
+		return true
+	default:
+		return false
+	}
+}
 
 // Filled returns a channel that is closed once the cache has been filled.
-func (c *Cache) Filled() <-chan struct{} { return c.controller.HasSyncedChecker().Done() }
+func (c *Cache) Filled() <-chan struct{} { return c.filled }
+
+// Forget drops an object that was decided about, if it is of a kind that is Passing and has not changed since.
+func (c *Cache) Forget(o resource.Object) {
+	if o != nil {
+		c.forget(o)
+	}
+}
 
 // Get returns the object, nil when it is not there.
 func (c *Cache) Get(namespace, name string) resource.Object {
@@ -181,6 +206,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 			if o.Kind.Optional && NotServed(err) {
 				return newList(o.Kind) // there are none
 			}
+			if err == nil && o.Keep != nil {
+				err = keepItems(list, o.Keep)
+			}
 			return list, failed(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
@@ -192,6 +220,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 					return nil, err // it is listed next
 				}
 				return quiet(), nil
+			}
+			if err == nil && o.Keep != nil {
+				w = watch.Filter(w, func(in watch.Event) (watch.Event, bool) { return in, kept(in, o.Keep) })
 			}
 			return w, failed(err)
 		},

@@ -101,7 +101,10 @@ type worker struct {
 	cache *cluster.Cache // of the super cluster
 	queue workqueue.TypedRateLimitingInterface[resource.Key]
 	share *share
-	count int
+	// demand is closed once a tenant needs the kind.
+	demand   chan struct{}
+	demanded sync.Once
+	count    int
 	// hash and to are those of the Offer; to is nil for a kind that the engine was made with.
 	hash string
 	to   atomic.Pointer[sets.Set[names.TenantID]]
@@ -109,13 +112,15 @@ type worker struct {
 
 // indexTenant files super objects under the tenant they were made for; indexOwner under the UIDs of their owners;
 // indexAddress files nodes under their addresses; indexNode files pods under the tenant they were made for and their node,
-// indexHost under their node alone.
+// indexHost under their node alone; indexHome files objects whose truth is in the super cluster under the namespace that
+// they belong to.
 const (
 	indexTenant  = "tenant"
 	indexOwner   = "owner"
 	indexAddress = "address"
 	indexNode    = "node"
 	indexHost    = "host"
+	indexHome    = "home"
 )
 
 // New returns an Engine. Connections to tenants live until the context ends.
@@ -157,7 +162,10 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 
 // newWorker returns what serves a kind. It does nothing yet.
 func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
-	w := &worker{Kind: k, queue: newQueue(k.Name), count: e.options.Workers}
+	w := &worker{Kind: k, queue: newQueue(k.Name), count: e.options.Workers, demand: make(chan struct{})}
+	if k.OnDemand == nil {
+		w.needed()
+	}
 	if k.Name == "pods" {
 		w.count *= 2
 	}
@@ -167,21 +175,32 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 		selector.Labels = names.LabelManagedBy + "=" + names.Syncer
 	}
 	var err error
-	w.cache, err = e.super.NewCache(cluster.CacheOptions{
+	options := cluster.CacheOptions{
 		Kind: k, Selector: selector,
 		Indexers: cache.Indexers{
 			indexTenant: byTenant, indexOwner: byOwner, indexAddress: byAddress, indexNode: byNode, indexHost: byHost,
+			indexHome: byHome(k),
 		},
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
 			Gone:    func(last resource.Object, _ bool) { e.superChanged(w, last, nil) },
 		},
-	})
+	}
+	if k.Passing {
+		options.Keep = func(o resource.Object) bool {
+			_, _, tenants := e.tenantNamespace(k.Home(o))
+			return tenants
+		}
+	}
+	w.cache, err = e.super.NewCache(options)
 	if err != nil {
 		return nil, fmt.Errorf("watching %s of the super cluster: %w", k.Name, err)
 	}
 	return w, nil
 }
+
+// needed starts the watch of the super cluster, if it has not been started.
+func (w *worker) needed() { w.demanded.Do(func() { close(w.demand) }) }
 
 // kinds returns what is synchronised now, by name. The map is read-only.
 func (e *Engine) kinds() map[string]*worker { return *e.roster.Load() }
@@ -201,6 +220,19 @@ func byTenant(in any) ([]string, error) {
 		}
 	}
 	return nil, nil
+}
+
+func byHome(k resource.Kind) cache.IndexFunc {
+	return func(in any) ([]string, error) {
+		o, ok := in.(resource.Object)
+		if !ok || k.Origin != resource.Super || k.Everyone {
+			return nil, nil
+		}
+		if home := k.Home(o); home != "" {
+			return []string{home}, nil
+		}
+		return nil, nil
+	}
 }
 
 func byOwner(in any) ([]string, error) {
@@ -282,7 +314,7 @@ func (e *Engine) alignWorkers(ctx context.Context, running *sync.WaitGroup, stop
 // begin waits for the caches of the super cluster, and then patrols until the context ends.
 func (e *Engine) begin(ctx context.Context) {
 	for _, w := range e.kinds() {
-		if w.offered() {
+		if w.offered() || w.OnDemand != nil {
 			continue
 		}
 		select {

@@ -52,5 +52,8 @@ func (e *Engine) process(ctx context.Context, w *worker, key resource.Key) error
 			return opErr
 		}
 	}
+	if err == nil {
+		w.cache.Forget(superObject)
+	}
 	return err
 }

@@ -337,6 +337,10 @@ const (
 // Diff returns the patch that turns one state of an object into another, with the preconditions of the guard, or nil when
 // there is no difference: a strategic merge patch or, for a custom resource, a JSON merge patch.
 func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
+	_, custom := any(from).(runtime.Unstructured)
+	if !custom && equality.Semantic.DeepEqual(from, to) {
+		return nil, nil
+	}
 	before, err := json.Marshal(from)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", from, err)
@@ -349,7 +353,7 @@ func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
 		return nil, nil
 	}
 	var patch []byte
-	if _, custom := any(from).(runtime.Unstructured); custom {
+	if custom {
 		patch, err = jsonmergepatch.CreateThreeWayJSONMergePatch(before, after, before)
 	} else {
 		patch, err = strategicpatch.CreateTwoWayMergePatch(before, after, from)

@@ -24,6 +24,9 @@ type Kind struct {
 	SuperOnly                     bool
 	ChangesMatter                 bool
 	MetadataOnly                  bool
+	UsersMatter                   bool
+	Passing                       bool
+	OnDemand                      func(Facts) bool
 	TenantSelector, SuperSelector Selector
 
 	New  func() Object
@@ -57,8 +60,8 @@ func Of[T Object](r Resource[T]) Kind {
 	}
 	k := Kind{
 		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
-		MetadataOnly: r.MetadataOnly,
-		Plural:       r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep,
+		MetadataOnly: r.MetadataOnly, UsersMatter: r.UsersMatter, Passing: r.Passing, OnDemand: r.OnDemand,
+		Plural: r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
 		SuperName: r.SuperName,

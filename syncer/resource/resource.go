@@ -302,6 +302,14 @@ type Resource[T Object] struct {
 	Odd func(T) bool
 	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
 	ChangesMatter bool
+	// UsersMatter says that also an update of an object that refers to one of this kind makes that one worth deciding again,
+	// not only a change of what it refers to.
+	UsersMatter bool
+	// Passing says that a super object is kept until it was decided about, and not longer: nobody asks for it again.
+	Passing bool
+	// OnDemand says which tenants need the super objects of a kind that is SuperOnly, which are not watched before there is one.
+	// Nil means all.
+	OnDemand func(Facts) bool
 	// Published, on a namespaced kind whose truth is in the super cluster, says which objects every tenant gets.
 	Published *Published
 	// Home returns the super namespace that an object of a kind whose truth is in the super cluster belongs to, and by that
