@@ -19,6 +19,14 @@ import (
 // contentNote returns the value of names.AnnotationContent.
 func contentNote(version string, fields int) string { return version + "." + strconv.Itoa(fields) }
 
+// complete asks for the content of a pair, unless metadata tells that the replica is what it should be.
+func (r *Resource[T]) complete(v View, key Key, side Side, origin, replica T) error {
+	if present(replica) && r.current(v, key, side, origin, replica) {
+		return nil
+	}
+	return &Incomplete{}
+}
+
 // current says whether a replica is what it should be, as far as metadata tells. Origin and replica have no content.
 func (r *Resource[T]) current(v View, key Key, side Side, origin, replica T) bool {
 	note := replica.GetAnnotations()[names.AnnotationContent]
@@ -50,7 +58,7 @@ func foreign(managed []metav1.ManagedFieldsEntry, note string) bool {
 		if entry.FieldsV1 == nil {
 			continue
 		}
-		fields, err := contentFields(entry.FieldsV1.Raw)
+		fields, err := contentFields(entry.FieldsV1.GetRawBytes())
 		if err != nil || fields > 0 && entry.Manager != names.Syncer {
 			return true
 		}

@@ -87,11 +87,13 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 		return nil, err
 	}
 	if r.MetadataOnly && !v.Live {
-		if present(replica) && r.current(v, key, side, origin, replica) {
-			return nil, nil
-		}
-		return nil, &Incomplete{}
+		return nil, r.complete(v, key, side, origin, replica)
 	}
+	return r.follow(v, key, side, origin, replica)
+}
+
+// follow returns the operations that make the replica, or make it what it should be.
+func (r *Resource[T]) follow(v View, key Key, side Side, origin, replica T) ([]Op, error) {
 	want, refused := r.Down(v, origin)
 	if refused != nil {
 		if _, partly := AsReject(refused); !partly || !present(want) || !present(replica) {

@@ -15,7 +15,7 @@ import (
 // managedBy is an entry of managed fields.
 func managedBy(manager, fields string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
-		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+		Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
 	}
 }
 
@@ -72,7 +72,7 @@ func TestContentIsReadWhenMetadataSaysSo(t *testing.T) {
 		}, read: true},
 		"NobodyManages":   {edit: func(_, super *corev1.Secret) { super.ManagedFields = nil }, read: true},
 		"OfOlderSyncer":   {edit: func(_, super *corev1.Secret) { delete(super.Annotations, names.AnnotationContent) }, read: true},
-		"UnreadableShare": {edit: func(_, super *corev1.Secret) { super.ManagedFields[0].FieldsV1.Raw = []byte("x") }, read: true},
+		"UnreadableShare": {edit: func(_, super *corev1.Secret) { super.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1("x") }, read: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tenant, super := in.DeepCopy(), replica.DeepCopy()

@@ -3,6 +3,7 @@ package pods
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,7 @@ func usual(i int) *corev1.Pod {
 		p.Annotations = map[string]string{"prometheus.io/scrape": "true", "checksum/config": "3b1f9d2f6c0e4a5b8d7c6e5f4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b"}
 		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-7c9d8b6f5d", UID: "0d9e8f7a-1b2c-3d4e-5f60-718293a4b5c6", Controller: new(true), BlockOwnerDeletion: new(true)}}
 		for _, manager := range []string{"kube-controller-manager", names.Syncer} {
-			p.ManagedFields = append(p.ManagedFields, metav1.ManagedFieldsEntry{Manager: manager, Time: &at, FieldsV1: &metav1.FieldsV1{Raw: make([]byte, 1500)}})
+			p.ManagedFields = append(p.ManagedFields, metav1.ManagedFieldsEntry{Manager: manager, Time: &at, FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", 1500))})
 		}
 		p.Spec.NodeName = "node-17.example.com"
 		p.Spec.Containers = []corev1.Container{{
@@ -100,13 +101,13 @@ func BenchmarkMemoryPerPod(b *testing.B) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	for name, make := range map[string]func(int) *corev1.Pod{"Tenant": usual, "Super": usualReplica} {
+	for name, stored := range map[string]func(int) *corev1.Pod{"Tenant": usual, "Super": usualReplica} {
 		for _, trimmed := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/Trimmed=%v", name, trimmed), func(b *testing.B) {
 				for b.Loop() {
 					before, cached := heap(), [many]*corev1.Pod{}
 					for i := range cached {
-						raw, err := make(i).Marshal()
+						raw, err := stored(i).Marshal()
 						if err != nil {
 							b.Fatal(err)
 						}
