@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -243,11 +242,7 @@ func (c *Client) source(k resource.Kind) (source, error) {
 		return source{}, err
 	}
 	if k.MetadataOnly {
-		all, err := metadata.NewForConfigAndClient(c.config, c.http)
-		if err != nil {
-			return source{}, fmt.Errorf("creating a client for the metadata of %s: %w", k.Name, err)
-		}
-		of := all.Resource(k.GVK.GroupVersion().WithResource(plural))
+		of := c.metadata.Resource(k.GVK.GroupVersion().WithResource(plural))
 		return source{
 			list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 				list, err := of.List(ctx, opts)

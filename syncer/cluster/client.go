@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -28,10 +29,11 @@ import (
 
 // Client talks to one API server. Every call ends after the timeout at the latest.
 type Client struct {
-	config  *rest.Config
-	http    *http.Client
-	codecs  serializer.CodecFactory
-	timeout time.Duration
+	config   *rest.Config
+	http     *http.Client
+	metadata metadata.Interface
+	codecs   serializer.CodecFactory
+	timeout  time.Duration
 
 	mu      sync.Mutex
 	clients map[clientKey]rest.Interface       // guarded by mu, never held over I/O
@@ -57,8 +59,12 @@ func NewClient(config *rest.Config, timeout time.Duration) (*Client, error) {
 	}
 	// A redirect would carry the credentials to wherever a hostile API server points.
 	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	m, err := metadata.NewForConfigAndClient(config, h)
+	if err != nil {
+		return nil, fmt.Errorf("creating a client for metadata of %s: %w", config.Host, err)
+	}
 	return &Client{
-		config: config, http: h, timeout: timeout,
+		config: config, http: h, metadata: m, timeout: timeout,
 		codecs:  serializer.NewCodecFactory(scheme.Scheme),
 		clients: map[clientKey]rest.Interface{},
 		plurals: map[schema.GroupVersionKind]string{},
