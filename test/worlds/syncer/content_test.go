@@ -10,10 +10,12 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -214,22 +216,36 @@ func TestContentIsNotCached(t *testing.T) {
 			t.Errorf("they cost %d bytes", grown)
 		}
 	})
-	t.Run("RestartReadsNothing", func(t *testing.T) {
-		r.stop()
-		counts := func() map[string]int {
-			return map[string]int{
-				"secrets of the tenant": read(t, all.Tenants[0], "secrets"), "configmaps of the tenant": read(t, all.Tenants[0], "configmaps"),
-				"configmaps of the super cluster": read(t, all.Super, "configmaps"),
-			}
+	r.stop()
+	counts := func() map[string]int {
+		return map[string]int{
+			"secrets of the tenant": read(t, all.Tenants[0], "secrets"), "configmaps of the tenant": read(t, all.Tenants[0], "configmaps"),
+			"configmaps of the super cluster": read(t, all.Super, "configmaps"),
 		}
-		before := counts()
-		r.run(t)
-		of.world.MakePod(t, worlds.Pod(ns, "after-restart"))
-		r.superPod(t, of, ns, "after-restart")
-		for what, n := range counts() {
-			if n != before[what] {
-				t.Errorf("%d %s were read", n-before[what], what)
-			}
+	}
+	before := counts()
+	r.run(t)
+	of.world.MakePod(t, worlds.Pod(ns, "after-restart"))
+	r.superPod(t, of, ns, "after-restart")
+	for what, n := range counts() {
+		if n != before[what] {
+			t.Errorf("%d %s were read after a restart", n-before[what], what)
 		}
+	}
+	t.Run("SharedFieldIsReadOnce", func(t *testing.T) {
+		before := read(t, all.Super, "configmaps")
+		same := applycorev1.ConfigMap(names.SuperConfigMap("c"), of.super(ns)).WithData(map[string]string{"k": "v"})
+		_, err := all.Super.Client.CoreV1().ConfigMaps(of.super(ns)).Apply(t.Context(), same, metav1.ApplyOptions{FieldManager: "operator"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		once := func(context.Context) error {
+			if n := read(t, all.Super, "configmaps") - before; n != 1 {
+				return fmt.Errorf("it was read %d times", n)
+			}
+			return nil
+		}
+		worlds.Eventually(t, limit, "the replica to be compared", once)
+		worlds.Throughout(t, 5*time.Second, "patrols do not compare again", once)
 	})
 }
