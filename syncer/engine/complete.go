@@ -17,6 +17,14 @@ type compared struct {
 	remembered[witness, versions]
 }
 
+// equal remembers that a pair has the same content. Without a replica nothing was compared: the object was not
+// needed at that moment, and may be needed later without a change of its own.
+func (c *compared) equal(of witness, tenant, super resource.Object) {
+	if tenant != nil && super != nil {
+		c.put(of, versionsOf(tenant, super))
+	}
+}
+
 // versions are those of the two objects of a pair.
 type versions struct{ tenant, super string }
 
@@ -41,7 +49,7 @@ func (e *Engine) decide(ctx context.Context, t *tenants.Tenant, w *worker, v res
 		switch {
 		case !incomplete:
 			if v.Live && err == nil && len(ops) == 0 {
-				e.compared.put(witness{w.Name, key}, versionsOf(tenant, super))
+				e.compared.equal(witness{w.Name, key}, tenant, super)
 			}
 			return ops, tenant, super, err
 		case lacks.Ref != (resource.Ref{}):
