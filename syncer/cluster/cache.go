@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -32,14 +31,18 @@ type CacheOptions struct {
 	Selector resource.Selector
 	Handler  Handler
 	Indexers cache.Indexers
+	// Keep says which objects are of interest, nil that all are. It is asked once about each version of an object.
+	Keep func(resource.Object) bool
 	// Failed is told of errors of list and watch.
 	Failed func(error)
 }
 
 // Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
 type Cache struct {
-	store      cache.Indexer
-	controller cache.Controller
+	store  cache.Indexer
+	run    func(context.Context)
+	filled <-chan struct{}
+	forget func(resource.Object)
 }
 
 // NewCache returns a Cache that is empty until Run.
@@ -51,33 +54,64 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 	if o.Indexers == nil {
 		o.Indexers = cache.Indexers{}
 	}
+	objectType := runtime.Object(o.Kind.New())
+	if o.Kind.MetadataOnly {
+		objectType = &metav1.PartialObjectMetadata{}
+	}
+	trim := func(in any) (any, error) { return trimmed(o.Kind, in), nil }
+	if o.Kind.Passing {
+		return newPassing(lw, objectType, o, trim), nil
+	}
 	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: lw,
-		ObjectType:    o.Kind.New(),
+		ObjectType:    objectType,
 		Indexers:      o.Indexers,
-		Transform: func(in any) (any, error) {
-			if obj, ok := in.(resource.Object); ok {
-				o.Kind.Trim(obj)
-			}
-			return in, nil
-		},
-		Handler: o.Handler.informer(),
+		Transform:     trim,
+		Handler:       o.Handler.informer(),
 	})
 	indexer, ok := store.(cache.Indexer)
 	if !ok {
 		return nil, fmt.Errorf("the store of %s has no indexes", o.Kind.Name)
 	}
-	return &Cache{store: indexer, controller: controller}, nil
+	return &Cache{
+		store: indexer, run: controller.RunWithContext, filled: controller.HasSyncedChecker().Done(),
+		forget: func(resource.Object) {},
+	}, nil
+}
+
+// trimmed returns what is kept of an object. What it returned it may be asked about again.
+func trimmed(k resource.Kind, in any) any {
+	switch o := in.(type) {
+	case *metav1.PartialObjectMetadata:
+		return k.OfMetadata(&o.ObjectMeta)
+	case resource.Object:
+		k.Trim(o)
+	}
+	return in
 }
 
 // Run fills the cache and keeps it current until the context ends.
-func (c *Cache) Run(ctx context.Context) { c.controller.RunWithContext(ctx) }
+func (c *Cache) Run(ctx context.Context) { c.run(ctx) }
 
 // Synced says whether the cache has been filled once.
-func (c *Cache) Synced() bool { return c.controller.HasSynced() }
+func (c *Cache) Synced() bool {
+	select {
+	case <-c.filled:
+		return true
+	default:
+		return false
+	}
+}
 
 // Filled returns a channel that is closed once the cache has been filled.
-func (c *Cache) Filled() <-chan struct{} { return c.controller.HasSyncedChecker().Done() }
+func (c *Cache) Filled() <-chan struct{} { return c.filled }
+
+// Forget drops an object that was decided about, if it is of a kind that is Passing and has not changed since.
+func (c *Cache) Forget(o resource.Object) {
+	if o != nil {
+		c.forget(o)
+	}
+}
 
 // Get returns the object, nil when it is not there.
 func (c *Cache) Get(namespace, name string) resource.Object {
@@ -161,7 +195,7 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	if o.Kind.Plural != "" {
 		c.learn(o.Kind.GVK, o.Kind.Plural)
 	}
-	r, plural, err := c.forObject(o.Kind.New())
+	from, err := c.source(o.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -177,41 +211,77 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := c.list(ctx, r, plural, o.Kind, opts)
+			list, err := c.list(ctx, from, o.Kind, opts)
 			if o.Kind.Optional && NotServed(err) {
 				return newList(o.Kind) // there are none
+			}
+			if err == nil && o.Keep != nil {
+				err = keepItems(list, o.Keep)
 			}
 			return list, failed(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			limit(&opts)
 			opts.Watch = true
-			w, err := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
+			w, err := from.watch(ctx, opts)
 			if o.Kind.Optional && NotServed(err) {
 				if opts.ResourceVersion != "" || opts.SendInitialEvents != nil {
 					return nil, err // it is listed next
 				}
 				return quiet(), nil
 			}
+			if err == nil && o.Keep != nil {
+				w = watch.Filter(w, func(in watch.Event) (watch.Event, bool) { return in, kept(in, o.Keep) })
+			}
 			return w, failed(err)
 		},
 	}, nil
 }
 
-// read reads one list, or one page of it, and returns it with its size in bytes.
-func (c *Client) read(ctx context.Context, r rest.Interface, plural string, k resource.Kind, opts metav1.ListOptions) (runtime.Object, int, error) {
-	list, err := newList(k)
+// source is where a cache gets its objects from.
+type source struct {
+	// list reads one list, or one page of it, and returns it with its size in bytes.
+	list  func(context.Context, metav1.ListOptions) (runtime.Object, int64, error)
+	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// source returns where a cache of the kind gets its objects from: whole ones or, of a kind that is MetadataOnly, their
+// metadata.
+func (c *Client) source(k resource.Kind) (source, error) {
+	r, plural, err := c.forObject(k.New())
 	if err != nil {
-		return nil, 0, err
+		return source{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
-	defer cancel()
-	answer := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx)
-	if err := answer.Into(list); err != nil {
-		return nil, 0, err
+	if k.MetadataOnly {
+		of := c.metadata.Resource(k.GVK.GroupVersion().WithResource(plural))
+		return source{
+			list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, int64, error) {
+				list, err := of.List(ctx, opts)
+				if err != nil {
+					return nil, 0, err // a nil pointer would be a list
+				}
+				return list, int64(list.Size()), nil
+			},
+			watch: of.Watch,
+		}, nil
 	}
-	body, err := answer.Raw()
-	return list, len(body), err
+	return source{
+		list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, int64, error) {
+			list, err := newList(k)
+			if err != nil {
+				return nil, 0, err
+			}
+			answer := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx)
+			if err := answer.Into(list); err != nil {
+				return nil, 0, err
+			}
+			body, err := answer.Raw()
+			return list, int64(len(body)), err
+		},
+		watch: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			return r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
+		},
+	}, nil
 }
 
 // lookAgain is when an API server is asked again about a kind that it does not serve.

@@ -59,6 +59,10 @@ func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
 		if e.tried(w, d.key) {
 			return
 		}
+		if _, incomplete := resource.AsIncomplete(d.err); incomplete && e.compared.get(witness{w.Name, d.key}) != versionsOf(d.tenant, d.super) {
+			e.enqueueBacklog(w, d.key) // metadata does not tell whether there is a difference
+			return
+		}
 		pointless := func(op resource.Op) bool { return e.pointless(w, d.key, op) }
 		if ops := slices.DeleteFunc(d.ops, pointless); d.err == nil && len(ops) > 0 {
 			found++

@@ -79,6 +79,7 @@ func (e *Engine) forget(p *pool) {
 	}
 	e.sent.drop(id)
 	e.vetted.drop(id)
+	e.compared.drop(id)
 	e.gate.release(id)
 }
 

@@ -17,9 +17,7 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
 	e.notices.begin(witness{w.Name, key})
-	began := e.now()
-	ops, err := w.Decide(v, key, tenantObject, superObject)
-	e.metrics.decided(w, began)
+	ops, tenantObject, superObject, err := e.decide(ctx, t, w, v, key, tenantObject, superObject)
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr
@@ -44,6 +42,9 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	if err == nil {
 		err = e.brokenBefore(tenantObject, superObject)
+	}
+	if err == nil {
+		w.cache.Forget(superObject)
 	}
 	return err
 }
