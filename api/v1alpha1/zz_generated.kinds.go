@@ -3,5 +3,5 @@
 package v1alpha1
 
 // OptionalKind is the plural name of a kind that can be switched off.
-// +kubebuilder:validation:Enum=deviceclasses;events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;resourceclaims;runtimeclasses;storageclasses
+// +kubebuilder:validation:Enum=deviceclasses;events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;resourceclaims;runtimeclasses;storageclasses;volumeattributesclasses
 type OptionalKind string

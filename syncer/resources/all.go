@@ -53,5 +53,6 @@ func Switchable() []resource.Kind {
 		DeviceClasses(),
 		ResourceClaims(),
 		RuntimeClasses(),
+		VolumeAttributesClasses(),
 	}
 }
