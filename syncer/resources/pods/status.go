@@ -30,7 +30,7 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 	if err := t.copy(&conditions, &src.Conditions); err != nil {
 		return err
 	}
-	chosen := awaited(t.view, t.pod, t.super)
+	chosen := awaited(t.view, t.pod, t.super) || noted(t.pod) && noted(t.super)
 	for _, c := range conditions {
 		if fromNode(c.Type) && (!chosen || c.Type != corev1.PodScheduled) {
 			dst.Conditions = append(dst.Conditions, c)
@@ -58,6 +58,12 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 		*list.dst = slices.DeleteFunc(*list.dst, func(c corev1.ContainerStatus) bool { return !known[c.Name] })
 	}
 	return t.scrub(&dst.Message, src.Message)
+}
+
+// noted says that the API server has noted the binding of a pod. It does so when it binds one, so this comes up by itself.
+func noted(pod *corev1.Pod) bool {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
+	return i >= 0 && pod.Status.Conditions[i].Status == corev1.ConditionTrue
 }
 
 // fromNode says that a condition is set by the kubelet, the scheduler or whoever evicts pods. Others belong to the
