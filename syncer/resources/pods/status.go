@@ -30,7 +30,7 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 	if err := t.copy(&conditions, &src.Conditions); err != nil {
 		return err
 	}
-	chosen := awaited(t.view, t.pod, t.super) || noted(t.pod) && noted(t.super)
+	chosen := awaited(t.view, t.pod, t.super)
 	for _, c := range conditions {
 		if fromNode(c.Type) && (!chosen || c.Type != corev1.PodScheduled) {
 			dst.Conditions = append(dst.Conditions, c)
@@ -60,12 +60,6 @@ func finishStatus(t *translation, dst, src *corev1.PodStatus) error {
 	return t.scrub(&dst.Message, src.Message)
 }
 
-// noted says that the API server has noted the binding of a pod. It does so when it binds one, so this comes up by itself.
-func noted(pod *corev1.Pod) bool {
-	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodScheduled })
-	return i >= 0 && pod.Status.Conditions[i].Status == corev1.ConditionTrue
-}
-
 // fromNode says that a condition is set by the kubelet, the scheduler or whoever evicts pods. Others belong to the
 // controllers of the cluster they are in.
 func fromNode(condition corev1.PodConditionType) bool {
@@ -81,7 +75,11 @@ func fromNode(condition corev1.PodConditionType) bool {
 func finishCondition(t *translation, dst, src *corev1.PodCondition) error {
 	previous := int64(0)
 	if i := slices.IndexFunc(t.pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == src.Type }); i >= 0 {
-		previous = t.pod.Status.Conditions[i].ObservedGeneration
+		had := t.pod.Status.Conditions[i]
+		previous = had.ObservedGeneration
+		if src.Type == corev1.PodScheduled && had.Status == src.Status && src.Status == corev1.ConditionTrue {
+			dst.LastTransitionTime = had.LastTransitionTime // the tenant's API server noted it when it bound the pod
+		}
 	}
 	dst.ObservedGeneration = t.generation(src.ObservedGeneration, previous)
 	return t.scrub(&dst.Message, src.Message)

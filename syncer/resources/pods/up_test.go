@@ -35,6 +35,20 @@ func unscheduled(p *corev1.Pod) {
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
 }
 func jobFinalizer(p *corev1.Pod) { p.Finalizers = []string{"batch.kubernetes.io/job-tracking"} }
+func scheduled(p *corev1.Pod) {
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+	scheduledAt(0)(p)
+}
+
+// scheduledAt is what an API server notes when it binds a pod, so many seconds after the start.
+func scheduledAt(seconds int) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodPending
+		p.Status.Conditions = []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(start.Add(time.Duration(seconds) * time.Second)),
+		}}
+	}
+}
 func onNode(name string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.NodeName = name }
 }
@@ -52,6 +66,8 @@ func TestLife(t *testing.T) {
 		"NotScheduled":          {tenant: changes{}, super: changes{unscheduled}, synced: true},
 		"Scheduled":             {tenant: changes{}, super: changes{}, synced: true, want: []string{"Bind tenant Bound"}},
 		"ScheduledAndStarted":   {tenant: changes{}, super: changes{}, want: []string{"Bind tenant Bound", "PatchStatus tenant Status"}},
+		"ScheduledOnly":         {tenant: changes{}, super: changes{scheduled}, want: []string{"Bind tenant Bound"}},
+		"BoundOnly":             {tenant: changes{onNode(node), scheduledAt(1)}, super: changes{scheduled}},
 		"Running":               {tenant: changes{bound}, super: changes{}, synced: true},
 		"StatusChanged":         {tenant: changes{bound}, super: changes{}, want: []string{"PatchStatus tenant Status"}},
 		"TenantDeletes":         {tenant: changes{bound, deleting(30)}, super: changes{}, synced: true, want: []string{"Delete super Deleted grace=30"}},
