@@ -39,7 +39,7 @@ type Options struct {
 	Timeout time.Duration
 	// Probe is the interval between health and identity probes of a tenant.
 	Probe time.Duration
-	// Patrol is the interval between patrols.
+	// Patrol is the interval in which the patrol looks at everything once.
 	Patrol time.Duration
 	// Brake bounds deletions whose cause was not witnessed, see gate.
 	Brake BrakeOptions
@@ -60,7 +60,7 @@ func (o *Options) complete() error {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, time.Minute}} {
+	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, 10 * time.Minute}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}

@@ -479,16 +479,17 @@ func TestTokens(t *testing.T) {
 		after  time.Duration
 		super  func(*corev1.Pod)
 		want   string
+		again  time.Duration // until the pod is looked at again
 	}{
-		"Absent":             {want: resource.Missing},
-		"Present":            {secret: secret(nil)},
-		"BeforeFourFifths":   {secret: secret(nil), after: 47 * time.Minute},
-		"AfterFourFifths":    {secret: secret(nil), after: 48 * time.Minute, want: resource.Expiring},
-		"ADay":               {secret: secret(expiry(1000 * time.Hour)), after: 24 * time.Hour, want: resource.Expiring},
-		"LessThanADay":       {secret: secret(expiry(1000 * time.Hour)), after: 23 * time.Hour},
-		"ShorterThanAsked":   {secret: secret(expiry(10 * time.Minute)), after: 7 * time.Minute},
-		"OfAnotherTenantPod": {secret: secret(func(s *corev1.Secret) { s.Annotations[names.AnnotationUID] = "other" }), want: resource.Replaced},
-		"Unreadable":         {secret: secret(func(s *corev1.Secret) { delete(s.Annotations, names.AnnotationTokenIssued) }), want: resource.Expiring},
+		"Absent":             {want: resource.Missing, again: time.Minute},
+		"Present":            {secret: secret(nil), again: 48 * time.Minute},
+		"BeforeFourFifths":   {secret: secret(nil), after: 47 * time.Minute, again: time.Minute},
+		"AfterFourFifths":    {secret: secret(nil), after: 48 * time.Minute, want: resource.Expiring, again: time.Minute},
+		"ADay":               {secret: secret(expiry(1000 * time.Hour)), after: 24 * time.Hour, want: resource.Expiring, again: time.Minute},
+		"LessThanADay":       {secret: secret(expiry(1000 * time.Hour)), after: 23 * time.Hour, again: time.Hour},
+		"ShorterThanAsked":   {secret: secret(expiry(10 * time.Minute)), after: 7 * time.Minute, again: time.Minute},
+		"OfAnotherTenantPod": {secret: secret(func(s *corev1.Secret) { s.Annotations[names.AnnotationUID] = "other" }), want: resource.Replaced, again: time.Minute},
+		"Unreadable":         {secret: secret(func(s *corev1.Secret) { delete(s.Annotations, names.AnnotationTokenIssued) }), want: resource.Expiring, again: time.Minute},
 		"PodFinished":        {super: failed},
 		"PodDeleted":         {super: deleting(30)},
 	} {
@@ -515,6 +516,9 @@ func TestTokens(t *testing.T) {
 			}
 			if want := strings.Fields(tc.want); !cmp.Equal(want, got, cmpopts.EquateEmpty()) {
 				t.Errorf("minted for %v, want %v", got, want)
+			}
+			if again := max(w.again.Sub(w.now), 0); again != tc.again {
+				t.Errorf("looked at again after %s, want %s", again, tc.again)
 			}
 		})
 	}
