@@ -39,10 +39,8 @@ type CacheOptions struct {
 
 // Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
 type Cache struct {
-	store  cache.Indexer
-	run    func(context.Context)
-	filled <-chan struct{}
-	forget func(resource.Object)
+	store *store
+	run   func(context.Context)
 }
 
 // NewCache returns a Cache that is empty until Run.
@@ -51,32 +49,13 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Indexers == nil {
-		o.Indexers = cache.Indexers{}
-	}
 	objectType := runtime.Object(o.Kind.New())
 	if o.Kind.MetadataOnly {
 		objectType = &metav1.PartialObjectMetadata{}
 	}
-	trim := func(in any) (any, error) { return trimmed(o.Kind, in), nil }
-	if o.Kind.Passing {
-		return newPassing(lw, objectType, o, trim), nil
-	}
-	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: lw,
-		ObjectType:    objectType,
-		Indexers:      o.Indexers,
-		Transform:     trim,
-		Handler:       o.Handler.informer(),
-	})
-	indexer, ok := store.(cache.Indexer)
-	if !ok {
-		return nil, fmt.Errorf("the store of %s has no indexes", o.Kind.Name)
-	}
-	return &Cache{
-		store: indexer, run: controller.RunWithContext, filled: controller.HasSyncedChecker().Done(),
-		forget: func(resource.Object) {},
-	}, nil
+	held := newStore(o)
+	reflector := cache.NewReflectorWithOptions(lw, objectType, held, cache.ReflectorOptions{Name: o.Kind.Name})
+	return &Cache{store: held, run: func(ctx context.Context) { reflector.RunWithContext(ctx) }}, nil
 }
 
 // trimmed returns what is kept of an object. What it returned it may be asked about again.
@@ -96,7 +75,7 @@ func (c *Cache) Run(ctx context.Context) { c.run(ctx) }
 // Synced says whether the cache has been filled once.
 func (c *Cache) Synced() bool {
 	select {
-	case <-c.filled:
+	case <-c.store.filled:
 		return true
 	default:
 		return false
@@ -104,12 +83,12 @@ func (c *Cache) Synced() bool {
 }
 
 // Filled returns a channel that is closed once the cache has been filled.
-func (c *Cache) Filled() <-chan struct{} { return c.filled }
+func (c *Cache) Filled() <-chan struct{} { return c.store.filled }
 
 // Forget drops an object that was decided about, if it is of a kind that is Passing and has not changed since.
 func (c *Cache) Forget(o resource.Object) {
-	if o != nil {
-		c.forget(o)
+	if o != nil && c.store.passing {
+		c.store.forget(o)
 	}
 }
 
@@ -119,7 +98,7 @@ func (c *Cache) Get(namespace, name string) resource.Object {
 	if namespace != "" {
 		key = namespace + "/" + name
 	}
-	o, exists, err := c.store.GetByKey(key)
+	o, exists, err := c.store.objects.GetByKey(key)
 	if err != nil || !exists {
 		return nil
 	}
@@ -128,11 +107,11 @@ func (c *Cache) Get(namespace, name string) resource.Object {
 }
 
 // Each calls f for every object.
-func (c *Cache) Each(f func(resource.Object)) { each(c.store.List(), f) }
+func (c *Cache) Each(f func(resource.Object)) { each(c.store.objects.List(), f) }
 
 // By calls f for every object that the index files under value.
 func (c *Cache) By(index, value string, f func(resource.Object)) {
-	list, err := c.store.ByIndex(index, value)
+	list, err := c.store.objects.ByIndex(index, value)
 	if err != nil {
 		return // no such index on this kind: nothing is filed under it
 	}
@@ -141,16 +120,16 @@ func (c *Cache) By(index, value string, f func(resource.Object)) {
 
 // Has says whether the index files anything under value.
 func (c *Cache) Has(index, value string) bool {
-	keys, err := c.store.IndexKeys(index, value)
+	keys, err := c.store.objects.IndexKeys(index, value)
 	return err == nil && len(keys) > 0
 }
 
 // Len returns the number of objects.
-func (c *Cache) Len() int { return len(c.store.ListKeys()) }
+func (c *Cache) Len() int { return len(c.store.objects.ListKeys()) }
 
 // Count returns how many objects the index files under value.
 func (c *Cache) Count(index, value string) int {
-	keys, err := c.store.IndexKeys(index, value)
+	keys, err := c.store.objects.IndexKeys(index, value)
 	if err != nil {
 		return 0 // no such index on this kind: nothing is filed under it
 	}
@@ -162,31 +141,6 @@ func each(list []any, f func(resource.Object)) {
 		if obj, ok := o.(resource.Object); ok {
 			f(obj)
 		}
-	}
-}
-
-func (h Handler) informer() cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(in any) {
-			if o, ok := in.(resource.Object); ok {
-				h.Changed(nil, o)
-			}
-		},
-		UpdateFunc: func(before, after any) {
-			old, _ := before.(resource.Object)
-			if o, ok := after.(resource.Object); ok {
-				h.Changed(old, o)
-			}
-		},
-		DeleteFunc: func(in any) {
-			seen := true
-			if tombstone, ok := in.(cache.DeletedFinalStateUnknown); ok {
-				in, seen = tombstone.Obj, false
-			}
-			if o, ok := in.(resource.Object); ok {
-				h.Gone(o, seen)
-			}
-		},
 	}
 }
 

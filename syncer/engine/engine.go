@@ -39,7 +39,7 @@ type Options struct {
 	Timeout time.Duration
 	// Probe is the interval between health and identity probes of a tenant.
 	Probe time.Duration
-	// Patrol is the interval between patrols.
+	// Patrol is the interval in which the patrol looks at everything once.
 	Patrol time.Duration
 	// Brake bounds deletions whose cause was not witnessed, see gate.
 	Brake BrakeOptions
@@ -60,7 +60,7 @@ func (o *Options) complete() error {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, time.Minute}} {
+	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, 10 * time.Minute}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
@@ -93,6 +93,7 @@ type Engine struct {
 	surveys      surveys
 	pools        sync.Map // of *pool, by names.TenantID
 	turns        *turns
+	crew         *crew
 	notices      *notices
 	sent         *sent
 	vetted       *vetted
@@ -102,6 +103,7 @@ type Engine struct {
 	now          func() time.Time
 	// superFilled is closed once the caches of the kinds that the engine was made with are current.
 	superFilled chan struct{}
+	onDemand    []*worker // kinds of the super cluster that not every tenant needs; never changed
 	// suspected says that a call to the super cluster failed.
 	suspected chan struct{}
 	running   atomic.Bool // says that Run has begun and not ended
@@ -155,6 +157,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		sent:     &sent{},
 		vetted:   &vetted{},
 		compared: &compared{},
+		crew:     newCrew(),
 		broken:   lru.New(maxRemembered),
 		now:      time.Now,
 		holds:    sets.New[string](),
@@ -169,8 +172,13 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.turns = newTurns(o.SuperCalls, e.metrics.waited)
 	roster := map[string]*worker{}
 	for _, k := range o.Kinds {
-		if roster[k.Name], err = e.newWorker(k); err != nil {
+		w, err := e.newWorker(k)
+		if err != nil {
 			return nil, err
+		}
+		roster[k.Name] = w
+		if w.OnDemand != nil {
+			e.onDemand = append(e.onDemand, w)
 		}
 	}
 	e.roster.Store(&roster)

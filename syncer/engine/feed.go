@@ -45,6 +45,13 @@ func (e *Engine) enqueueAfter(w *worker, key resource.Key, delay time.Duration) 
 	}
 }
 
+// lookAgain queues a key after a delay although nothing happened.
+func (e *Engine) lookAgain(w *worker, key resource.Key, delay time.Duration) {
+	if p := e.pool(key.Tenant); p != nil {
+		p.queue.addAfter(item{w.Name, key}, backlog, delay)
+	}
+}
+
 // tried says whether a key is known to fail when what was decided about it is carried out.
 func (e *Engine) tried(w *worker, key resource.Key) bool {
 	p := e.pool(key.Tenant)

@@ -229,8 +229,8 @@ func current(t *tenants.Tenant, w *worker) bool {
 
 // supplied says whether there is everything of the super cluster that not every tenant needs, and this one does.
 func (e *Engine) supplied(t *tenants.Tenant) bool {
-	for _, w := range e.kinds() {
-		if w.OnDemand != nil && w.OnDemand(t.Facts) && !w.cache.Synced() {
+	for _, w := range e.onDemand {
+		if !w.cache.Synced() && w.OnDemand(t.Facts) {
 			return false
 		}
 	}

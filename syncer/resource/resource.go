@@ -108,8 +108,9 @@ type View struct {
 	Key  Key
 	// Withdrawn says that the kind is not offered to the tenant any more: its replicas go.
 	Withdrawn bool
-	// Now is the time of the decision.
-	Now time.Time
+	// Now is the time of the decision. Again asks for another one at a later time; it may be nil.
+	Now   time.Time
+	Again func(at time.Time)
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
 	Get func(side Side, ref Ref) Object
 	// Whole returns an object of the tenant with its content, nil when absent. It fails with Incomplete while the content of
@@ -133,6 +134,13 @@ type View struct {
 	Taken func(node string) corev1.ResourceList
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
+}
+
+// LookAgain asks for another decision about the same object at a later time, whatever happens until then.
+func (v View) LookAgain(at time.Time) {
+	if v.Again != nil {
+		v.Again(at)
+	}
 }
 
 // Enabled says whether a kind is synchronised for the tenant.

@@ -36,6 +36,7 @@ type world struct {
 	pods   resource.Resource[*corev1.Pod]
 	// unread says that nothing was read that caches leave out.
 	unread bool
+	again  time.Time // when the last decision asked for another one
 }
 
 // newWorld has a tenant with the Services that pods need, and the namespace shop on both sides.
@@ -93,6 +94,7 @@ func (w *world) remove(side resource.Side, kind, namespace, name string) {
 func (w *world) view() resource.View {
 	return resource.View{
 		Tenant: w.facts, Now: w.now, Live: true,
+		Again: func(at time.Time) { w.again = at },
 		Whole: func(ref resource.Ref) (resource.Object, error) {
 			if w.unread {
 				return nil, &resource.Incomplete{Ref: ref}

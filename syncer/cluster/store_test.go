@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -8,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 )
@@ -17,21 +17,82 @@ func event(namespace, name, version string) *corev1.Event {
 	return &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, ResourceVersion: version}}
 }
 
+func kindOf(passing bool) resource.Kind {
+	return resource.Of(resource.Resource[*corev1.Event]{
+		Name: "events", GVK: corev1.SchemeGroupVersion.WithKind("Event"), Passing: passing, New: func() *corev1.Event { return &corev1.Event{} },
+	})
+}
+
+// The handler is told of every change after the store shows it, with what was there before, and of what a list does not have
+// any more.
+func TestStoreTellsChanges(t *testing.T) {
+	var told []string
+	var s *store
+	version := func(o resource.Object) string {
+		if o == nil {
+			return "nothing"
+		}
+		return o.GetResourceVersion()
+	}
+	shown := func(o resource.Object) string {
+		current, _, _ := s.objects.Get(o)
+		now, _ := current.(resource.Object)
+		return version(now)
+	}
+	s = newStore(CacheOptions{Kind: kindOf(false), Handler: Handler{
+		Changed: func(old, now resource.Object) {
+			told = append(told, fmt.Sprintf("%s: %s -> %s", now.GetName(), version(old), version(now)))
+			if shown(now) != version(now) {
+				t.Errorf("%s is told at %s, and is %s", now.GetName(), version(now), shown(now))
+			}
+		},
+		Gone: func(last resource.Object, seen bool) {
+			told = append(told, fmt.Sprintf("%s: %s is gone, seen: %v", last.GetName(), version(last), seen))
+			if shown(last) != "nothing" {
+				t.Errorf("%s is gone, and is %s", last.GetName(), shown(last))
+			}
+		},
+	}})
+	for _, tc := range []struct {
+		name   string
+		change func() error
+		want   []string
+	}{
+		{"filled", func() error { return s.Replace([]any{event("a", "x", "1"), event("a", "y", "1")}, "1") }, []string{"x: nothing -> 1", "y: nothing -> 1"}},
+		{"added", func() error { return s.Add(event("a", "z", "2")) }, []string{"z: nothing -> 2"}},
+		{"updated", func() error { return s.Update(event("a", "x", "3")) }, []string{"x: 1 -> 3"}},
+		{"deleted", func() error { return s.Delete(event("a", "y", "4")) }, []string{"y: 4 is gone, seen: true"}},
+		{"unknown", func() error { return s.Delete(event("a", "y", "5")) }, nil},
+		{
+			"listed anew", func() error { return s.Replace([]any{event("a", "x", "6"), event("a", "w", "6")}, "6") },
+			[]string{"w: nothing -> 6", "x: 3 -> 6", "z: 2 is gone, seen: false"},
+		},
+		{"nothing left", func() error { return s.Replace(nil, "7") }, []string{"w: 6 is gone, seen: false", "x: 6 is gone, seen: false"}},
+	} {
+		told = nil
+		if err := tc.change(); err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		slices.Sort(told)
+		if diff := cmp.Diff(tc.want, told); diff != "" {
+			t.Errorf("%s: -want +got\n%s", tc.name, diff)
+		}
+	}
+}
+
 // A version of an object is kept until it is forgotten, and told of once each time that it arrives.
 func TestPassing(t *testing.T) {
 	var told []string
-	p := &passing{
-		handler: Handler{Changed: func(old, now resource.Object) {
+	p := newStore(CacheOptions{Kind: kindOf(true), Handler: Handler{
+		Changed: func(old, now resource.Object) {
 			if old != nil {
 				t.Errorf("%s is not new", now.GetName())
 			}
 			told = append(told, now.GetName()+"@"+now.GetResourceVersion())
-		}},
-		transform: func(in any) (any, error) { return in, nil },
-		filled:    make(chan struct{}),
-		store:     cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{}),
-	}
-	c := &Cache{store: p.store, filled: p.filled, forget: p.forget}
+		},
+		Gone: func(last resource.Object, _ bool) { t.Errorf("%s is gone", last.GetName()) },
+	}})
+	c := &Cache{store: p}
 	held := func(want ...string) {
 		t.Helper()
 		var got []string
