@@ -260,10 +260,12 @@ lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION
 
 .PHONY: generate
 generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-$(CRD_REF_DOCS_VERSION) ## Regenerate deep copies, CRDs, roles and reference pages
+	@go run ./hack/kinds api/v1alpha1/zz_generated.kinds.go
 	@controller-gen object paths=./api/... crd output:crd:dir=config/crd
 	@cp config/crd/*.yaml charts/virtualcluster/crds/
 	@controller-gen rbac:roleName=vc-manager paths=./controllers/... output:rbac:dir=config/rbac/vc-manager
 	@controller-gen rbac:roleName=vc-syncer paths=./syncer/... output:rbac:dir=config/rbac/vc-syncer
+	@cp config/rbac/vc-syncer/role.yaml charts/virtualcluster/vc-syncer-rights.yaml
 	@crd-ref-docs --source-path=api/v1alpha1 --config=hack/docs/reference.yaml --templates-dir=hack/docs --renderer=markdown \
 		--output-path=docs/reference.md --log-level=ERROR
 	@go run ./hack/docs docs/compatibility.md
