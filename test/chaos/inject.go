@@ -277,7 +277,7 @@ func (h *harness) remembered(ctx context.Context, t *tenant) (tenancyv1alpha1.Sy
 	return *vc.Status.Sync, nil
 }
 
-// restored puts a backup of a tenant back. Nothing may be deleted until a person decides; then the tenant as it is is followed.
+// restored puts a backup of a tenant back. Nothing may be deleted until a person decides; then the control plane that is there is followed.
 func (h *harness) restored(ctx context.Context, t *tenant, f fault, last func()) error {
 	if err := h.followed(ctx, t); err != nil {
 		return err

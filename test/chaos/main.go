@@ -51,8 +51,9 @@ func isolate() error {
 	if os.Geteuid() != 0 {
 		args = append(args, "--map-root-user")
 	}
-	//nolint:noctx,gosec // nothing to wait for
-	if exec.Command(args[0], append(args[1:], "true")...).Run() != nil {
+	//nolint:noctx // it ends at once
+	allowed := exec.Command(args[0], append(args[1:], "true")...).Run() == nil
+	if !allowed {
 		return nil
 	}
 	self, err := os.Executable()

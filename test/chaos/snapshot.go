@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,7 +22,7 @@ func read(ctx context.Context, c client.Client, opts ...client.ListOption) ([]cl
 		if err := c.List(ctx, list, opts...); err != nil {
 			return nil, fmt.Errorf("listing %T: %w", list, err)
 		}
-		items, err := meta.ExtractList(list)
+		items, err := apimeta.ExtractList(list)
 		if err != nil {
 			return nil, fmt.Errorf("reading %T: %w", list, err)
 		}
