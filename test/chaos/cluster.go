@@ -241,12 +241,15 @@ func (h *harness) addPrograms(ctx context.Context) error {
 	}
 	bin := h.worlds.Dir()
 	progress("building vc-syncer and vc-manager")
-	args := []string{"build", "-trimpath"}
+	args := []string{"build", "-trimpath", "-o", bin}
 	if h.options.race {
 		args = append(args, "-race")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "-o", bin, "./cmd/vc-syncer", "./cmd/vc-manager")...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/vc-syncer", "./cmd/vc-manager")...)
 	cmd.Dir = root
+	if h.options.race {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building our programs: %w: %s", err, out)
 	}
