@@ -243,6 +243,14 @@ bench: up ## Measure, and write the figures into docs/performance.md
 scale: third-party $(BIN)/.kwok-$(KWOK_VERSION) ## Measure vc-syncer under load against real API servers (FLAGS)
 	@go run ./test/scale $(FLAGS)
 
+DURATION ?= 15m
+
+# FLAGS for instance: -race, -tenants 3, -replay FILE. It is not run by go run, which would leave it alone when told to stop.
+.PHONY: chaos
+chaos: third-party $(BIN)/.kwok-$(KWOK_VERSION) ## Let everything around vc-syncer fail under load, and compare both sides (SEED, DURATION, FLAGS)
+	@go build -trimpath -o $(LOCAL)/chaos/chaos ./test/chaos
+	@exec $(LOCAL)/chaos/chaos -duration $(DURATION) $(if $(SEED),-seed $(SEED)) $(FLAGS)
+
 .PHONY: conformance-suite
 conformance-suite: $(BIN)/.e2e-suite-$(KUBERNETES_VERSION)
 
