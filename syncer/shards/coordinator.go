@@ -87,6 +87,13 @@ func New(o Options) (*Coordinator, error) {
 	}, nil
 }
 
+// Fenced returns a configuration whose writes to the super cluster are fenced.
+func (c *Coordinator) Fenced(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Wrap(c.Super)
+	return config
+}
+
 // Notify sets who is told of shards. It is called before Run. gained is told that this replica may work for a shard; it must not
 // block. lost ends all work for a shard, and returns when nothing begins any more.
 func (c *Coordinator) Notify(gained, lost func(shard int)) { c.gained, c.lost = gained, lost }

@@ -52,6 +52,9 @@ func newFence(shards int, now func() time.Time) *Fence {
 	return &Fence{shards: shards, now: now, held: map[int]*claim{}}
 }
 
+// Of returns the shard of a tenant.
+func (f *Fence) Of(id names.TenantID) int { return Of(id, f.shards) }
+
 // Owns says whether this replica may begin to work for a tenant.
 func (f *Fence) Owns(id names.TenantID) bool { return f.Holds(Of(id, f.shards)) }
 
