@@ -30,6 +30,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
@@ -55,15 +56,15 @@ type follower struct {
 	engine   *engine.Engine
 
 	contacts *contacts
-	sharing  *sharing
+	sharing  sharing
 
 	mu        sync.Mutex
 	connected map[types.NamespacedName]names.TenantID // guarded by mu
 }
 
-func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata, contacts *contacts, sharing *sharing) *follower {
+func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata, contacts *contacts, shared *shards.Coordinator) *follower {
 	return &follower{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata, contacts: contacts, sharing: sharing,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata, contacts: contacts, sharing: sharing{shards: shared},
 		connected: map[types.NamespacedName]names.TenantID{},
 	}
 }

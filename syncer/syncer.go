@@ -95,7 +95,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		case <-ctx.Done():
 		}
 	}
-	follower := newFollower(mgr, o.Inside, o.Metadata, newContacts(ctx, wake), &sharing{shards: o.Shards})
+	follower := newFollower(mgr, o.Inside, o.Metadata, newContacts(ctx, wake), o.Shards)
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,
@@ -119,7 +119,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		return fmt.Errorf("creating the engine: %w", err)
 	}
 	follower.engine = e
-	if err := setupPolicies(mgr, e, kinds, follower.sharing, offered); err != nil {
+	if err := setupPolicies(mgr, e, kinds, &follower.sharing, offered); err != nil {
 		return err
 	}
 	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {

@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) error {
 	namespace := flags.String("namespace", "vc-system", "Namespace of the Lease of the leader election.")
 	elect := flags.Bool("leader-elect", false, "Elect a leader among replicas; needed as soon as there is more than one.")
 	share := flags.Int("shards", 1, "Shards of the tenants, which replicas share; with --leader-elect. With 1, one replica leads and the others stand by. All replicas need the same number, which should be several times that of the replicas.")
+	replica := flags.String("replica-name", "", "Name of this replica in Leases of --shards and in audit logs (default the name of the host, which is that of the pod).")
 	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
 	traceAddress := flags.String("trace-bind-address", fmt.Sprintf("127.0.0.1:%d", names.TracePort), "Address of what kubectl vc trace asks, by a forwarded port. Whoever reaches it learns names and states of objects, not content; 0 switches it off.")
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	options.Inside = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && os.Getenv("KUBECONFIG") == "" && flags.Lookup("kubeconfig").Value.String() == ""
 
-	if options.Shards, err = shared(super, *namespace, *share, *elect); err != nil {
+	if options.Shards, err = shared(super, *namespace, *replica, *share, *elect); err != nil {
 		return err
 	}
 	if options.Shards != nil {
@@ -119,7 +120,7 @@ func run(ctx context.Context, args []string) error {
 }
 
 // shared returns what shares the tenants among replicas, nil when one leads.
-func shared(super *rest.Config, namespace string, n int, elect bool) (*shards.Coordinator, error) {
+func shared(super *rest.Config, namespace, replica string, n int, elect bool) (*shards.Coordinator, error) {
 	switch {
 	case n < 1:
 		return nil, fmt.Errorf("--shards is %d: set at least 1", n)
@@ -128,9 +129,11 @@ func shared(super *rest.Config, namespace string, n int, elect bool) (*shards.Co
 	case !elect:
 		return nil, errors.New("--shards needs --leader-elect: replicas share the tenants by Leases")
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("finding the name of this host: %w", err)
+	if replica == "" {
+		var err error
+		if replica, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("finding the name of this host, for --replica-name: %w", err)
+		}
 	}
-	return shards.New(shards.Options{Config: super, Namespace: namespace, Host: host, Shards: n})
+	return shards.New(shards.Options{Config: super, Namespace: namespace, Name: replica, Shards: n})
 }

@@ -48,8 +48,8 @@ type Options struct {
 	Config *rest.Config
 	// Namespace of the Leases.
 	Namespace string
-	// Host is what people call this replica: the name of its pod.
-	Host string
+	// Name is what people call this replica: the name of its pod.
+	Name string
 	// Shards is how many there are.
 	Shards int
 	// Duration is how long a replica lives after others last heard of it. Default 3 s.
@@ -82,7 +82,7 @@ func New(o Options) (*Coordinator, error) {
 		return nil, fmt.Errorf("creating a client for Leases: %w", err)
 	}
 	return &Coordinator{
-		Fence: newFence(o.Shards, time.Now), options: o, leases: client.Leases(o.Namespace),
+		Fence: newFence(o.Shards, o.Name, time.Now), options: o, leases: client.Leases(o.Namespace),
 		gained: func(int) {}, lost: func(int) {},
 	}, nil
 }
@@ -218,7 +218,7 @@ func id(name string) string { return name[strings.LastIndexByte(name, '_')+1:] }
 
 // register makes the Lease of this replica.
 func (m *membership) register(ctx context.Context) error {
-	m.name = m.options.Host + "_" + rand.String(10)
+	m.name = m.options.Name + "_" + rand.String(10)
 	asked := m.now()
 	lease, err := m.leases.Create(ctx, &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Name: prefixReplica + id(m.name), Namespace: m.options.Namespace},

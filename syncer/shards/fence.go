@@ -18,7 +18,9 @@ var ErrFenced = errors.New("this replica of vc-syncer must not write")
 // Fence lets a replica write only for the shards that it holds, and only while others know that it lives.
 type Fence struct {
 	shards int
-	now    func() time.Time
+	// agent names this replica in what it writes, so that audit logs tell who wrote.
+	agent string
+	now   func() time.Time
 
 	mu   sync.Mutex
 	self term           // guarded by mu: of the replica
@@ -48,8 +50,8 @@ type claim struct {
 	idle   chan struct{}
 }
 
-func newFence(shards int, now func() time.Time) *Fence {
-	return &Fence{shards: shards, now: now, held: map[int]*claim{}}
+func newFence(shards int, replica string, now func() time.Time) *Fence {
+	return &Fence{shards: shards, agent: names.Syncer + " (" + replica + ")", now: now, held: map[int]*claim{}}
 }
 
 // Of returns the shard of a tenant.
@@ -240,7 +242,8 @@ func (f *Fence) write(next http.RoundTripper, req *http.Request, shard int) (*ht
 		cancel()
 		f.done(c)
 	})
-	guarded := req.WithContext(ctx)
+	guarded := req.Clone(ctx)
+	guarded.Header.Set("User-Agent", f.agent)
 	guard := func(body io.ReadCloser) io.ReadCloser {
 		return &guardedBody{ReadCloser: body, check: func() error { return f.check(shard, c) }}
 	}

@@ -17,7 +17,7 @@ const tenant names.TenantID = "ns-vc"
 // fenced returns a Fence of one shard, which is held, and its clock.
 func fenced() (*Fence, *time.Time) {
 	now := time.Now()
-	f := newFence(1, func() time.Time { return now })
+	f := newFence(1, "a", func() time.Time { return now })
 	f.renewed(term{from: now, length: 2 * time.Second})
 	f.agreed(term{from: now, length: 10 * time.Second})
 	f.open(0)
