@@ -39,7 +39,7 @@ const (
 const (
 	margins = 5
 	beats   = 4
-	looks   = 10
+	looks   = 15
 )
 
 // Options of a Coordinator.
@@ -170,7 +170,11 @@ func (m *membership) work(ctx context.Context, ended <-chan error) error {
 	ticker := time.NewTicker(m.options.Duration / looks)
 	defer ticker.Stop()
 	for {
-		if err := m.look(ctx); err != nil && ctx.Err() == nil {
+		declared, err := m.look(ctx)
+		if declared { // their shards can be taken
+			_, err = m.look(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			log.FromContext(ctx).Info("Cannot look at the Leases of replicas and shards", "reason", err.Error())
 		}
 		select {
@@ -317,12 +321,13 @@ func holder(l *coordinationv1.Lease) string {
 	return *l.Spec.HolderIdentity
 }
 
-// look finds out what has changed, and does what has to be done.
-func (m *membership) look(ctx context.Context) error {
+// look finds out what has changed, and does what has to be done. It says whether it has done no more than to declare that
+// replicas have ended.
+func (m *membership) look(ctx context.Context) (declared bool, err error) {
 	asked := m.now()
 	list, err := m.leases.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return err
+		return false, err
 	}
 	leases := map[string]*coordinationv1.Lease{}
 	for i := range list.Items {
@@ -333,7 +338,7 @@ func (m *membership) look(ctx context.Context) error {
 		for _, name := range todo.declare {
 			m.declare(ctx, name, leases[prefixReplica+id(name)])
 		}
-		return nil // the next look, soon, finds them ended
+		return true, nil
 	}
 	for _, name := range todo.sweep {
 		l := leases[prefixReplica+id(name)]
@@ -348,7 +353,7 @@ func (m *membership) look(ctx context.Context) error {
 		m.handOver(context.WithoutCancel(ctx), shard)
 	}
 	m.takeAll(ctx, todo.take, leases)
-	return nil
+	return false, nil
 }
 
 // situation reads the Leases, which were asked for and received at the given times.
