@@ -229,7 +229,7 @@ func (p *policies) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	}
 	if ending {
 		left, known := p.engine.Left(c.Objects.Name)
-		if known && left == 0 {
+		if p.sharing.done(policy, known && left == 0) {
 			p.retract(req.Name)
 			return ctrl.Result{}, p.finish(ctx, policy)
 		}
@@ -349,6 +349,7 @@ func (p *policies) retract(policy string) {
 	resource, offered := p.offers[policy]
 	delete(p.offers, policy)
 	p.mu.Unlock()
+	p.sharing.forget(policy)
 	if offered {
 		p.engine.Retract(resource, custom.DefinitionKind(resource))
 	}
@@ -362,6 +363,7 @@ func (p *policies) progress(policy *tenancyv1alpha1.SyncPolicy) (reason, message
 	for _, step := range steps {
 		count[step]++
 	}
+	p.sharing.addUp(policy, count)
 	policy.Status.Tenants, policy.Status.Serving = int32(len(steps)), int32(count[engine.Serving]) //nolint:gosec // no more tenants than that
 	switch {
 	case count[engine.Pending] > 0:

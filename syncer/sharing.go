@@ -14,6 +14,7 @@ import (
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
@@ -153,5 +154,38 @@ func (s *sharing) forAll(ctx context.Context) context.Context {
 func (s *sharing) fence(config *rest.Config, id names.TenantID) {
 	if s.shards != nil {
 		config.Wrap(s.shards.Tenant(id))
+	}
+}
+
+// version tells versions of a policy apart, and whether it is ending.
+func version(policy *tenancyv1alpha1.SyncPolicy) string {
+	return fmt.Sprintf("%s/%d/%t", policy.UID, policy.Generation, !policy.DeletionTimestamp.IsZero())
+}
+
+// done says whether nothing is left of a policy in the tenants of any replica, once nothing is in those of this one.
+func (s *sharing) done(policy *tenancyv1alpha1.SyncPolicy, here bool) bool {
+	if s.shards == nil {
+		return here
+	}
+	s.shards.Report(policy.Name, shards.Report{Of: version(policy), Done: here})
+	return here && s.leads() && s.shards.Reported(policy.Name, version(policy)).Done
+}
+
+// addUp counts how far the tenants of all replicas are with a policy, from how far those of this one are.
+func (s *sharing) addUp(policy *tenancyv1alpha1.SyncPolicy, count map[engine.Progress]int) {
+	if s.shards == nil {
+		return
+	}
+	all := count[engine.Pending] + count[engine.Serving] + count[engine.Refused]
+	s.shards.Report(policy.Name, shards.Report{Of: version(policy), Serving: count[engine.Serving], Refused: count[engine.Refused]})
+	sum := s.shards.Reported(policy.Name, version(policy))
+	count[engine.Serving], count[engine.Refused] = sum.Serving, sum.Refused
+	count[engine.Pending] = max(0, all-sum.Serving-sum.Refused)
+}
+
+// forget ends what is reported about a policy.
+func (s *sharing) forget(policy string) {
+	if s.shards != nil {
+		s.shards.Forget(policy)
 	}
 }

@@ -65,6 +65,8 @@ type Coordinator struct {
 	gained func(shard int)
 	// lost ends all work for a shard, and returns when nothing begins any more.
 	lost func(shard int)
+	// reports are what this replica and others say about what concerns all tenants.
+	reports reports
 	// rival is the last that was seen of the Lease of the number of shards while others held it.
 	rival sighting
 }
@@ -288,6 +290,7 @@ func (m *membership) renew(ctx context.Context) error {
 	asked := m.now()
 	lease := m.lease.DeepCopy()
 	lease.Spec.RenewTime = new(metav1.NewMicroTime(asked))
+	m.reports.publish(lease)
 	after, err := m.leases.Update(ctx, lease, metav1.UpdateOptions{})
 	switch {
 	case err == nil:
@@ -334,6 +337,7 @@ func (m *membership) look(ctx context.Context) (declared bool, err error) {
 		leases[list.Items[i].Name] = &list.Items[i]
 	}
 	todo := decide(m.situation(leases, asked, m.now()))
+	m.reports.read(m.options.Shards, leases)
 	if len(todo.declare) > 0 {
 		for _, name := range todo.declare {
 			m.declare(ctx, name, leases[prefixReplica+id(name)])
