@@ -387,7 +387,7 @@ func TestReplicasShareTenants(t *testing.T) {
 				early++
 			}
 		}
-		t.Logf("the woken replica has made %d writes, all for what it serves", early)
+		t.Logf("since it woke, the replica has made %d writes", early)
 	})
 
 	counted := s.checkWriters(t)
