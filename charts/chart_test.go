@@ -482,6 +482,35 @@ func TestChoices(t *testing.T) {
 	}
 }
 
+// Replicas share tenants by Leases with names of their own, which they may write only then.
+func TestShards(t *testing.T) {
+	for _, tc := range []struct {
+		values []string
+		arg    bool
+		roles  int
+	}{
+		{nil, false, 0},
+		{[]string{"syncer.replicas=3", "syncer.shards=16"}, true, 1},
+	} {
+		objects := render(t, tc.values...)
+		if got := slices.Contains(pods(t, objects)["vc-syncer"].Spec.Containers[0].Args, "--shards=16"); got != tc.arg {
+			t.Errorf("%v: argument %t", tc.values, got)
+		}
+		found := 0
+		for _, role := range all[rbacv1.Role](t, objects, "Role") {
+			if role.Name == "vc-syncer-shards" {
+				found++
+			}
+		}
+		if found != tc.roles {
+			t.Errorf("%v: %d roles", tc.values, found)
+		}
+	}
+	if _, err := helm(t, "template", "release", "virtualcluster", "--kube-version", "v1.36.3", "--set-json", "syncer.shards=0"); err == nil {
+		t.Error("no shards are accepted")
+	}
+}
+
 // The dashboards select by the jobs that the ServiceMonitors make, and a ServiceMonitor finds the pods.
 func TestServiceMonitorsFindThePods(t *testing.T) {
 	objects := render(t, "metrics.serviceMonitor.enabled=true", `metrics.serviceMonitor.labels={"release":"prometheus"}`)

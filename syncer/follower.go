@@ -30,6 +30,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
@@ -55,14 +56,15 @@ type follower struct {
 	engine   *engine.Engine
 
 	contacts *contacts
+	sharing  sharing
 
 	mu        sync.Mutex
 	connected map[types.NamespacedName]names.TenantID // guarded by mu
 }
 
-func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata, contacts *contacts) *follower {
+func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata, contacts *contacts, shared *shards.Coordinator) *follower {
 	return &follower{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata, contacts: contacts,
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata, contacts: contacts, sharing: sharing{shards: shared},
 		connected: map[types.NamespacedName]names.TenantID{},
 	}
 }
@@ -109,15 +111,23 @@ func (f *follower) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 		f.follow(req.NamespacedName, "")
 		return ctrl.Result{}, nil
 	}
+	id := names.Tenant(req.NamespacedName, vc.UID)
+	if !f.sharing.owns(id) {
+		f.elsewhere(req.NamespacedName, id)
+		return ctrl.Result{}, nil
+	}
+	ctx = f.sharing.onBehalf(ctx, id)
 	spec, err := f.spec(ctx, &vc)
+	if err == nil && spec != nil {
+		spec, err = f.current(ctx, &vc, spec)
+	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if spec == nil {
 		return ctrl.Result{}, nil // its status will say when there is something to connect to
 	}
-	f.follow(req.NamespacedName, spec.Facts.ID)
-	if err := f.engine.Tenants().Ensure(*spec); err != nil {
+	if connected, err := f.connect(req.NamespacedName, spec); err != nil || !connected {
 		return ctrl.Result{}, err
 	}
 	t := f.engine.Tenants().Get(spec.Facts.ID)
@@ -159,6 +169,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 	if err != nil {
 		return nil, fmt.Errorf("the kubeconfig of VirtualCluster %s in Secret %s/%s cannot be used: %w", key, namespace, secretRef.Name, err)
 	}
+	f.sharing.fence(config, names.Tenant(key, vc.UID))
 	spec := &tenants.Spec{
 		Config: config,
 		Facts: resource.Facts{

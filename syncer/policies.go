@@ -33,6 +33,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources/custom"
+	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 )
 
 // When a policy is looked at again although nothing happened.
@@ -55,6 +56,8 @@ type policies struct {
 	live   client.Reader
 	engine *engine.Engine
 	kinds  custom.Kinds
+	// sharing says whether this replica writes about policies.
+	sharing *sharing
 
 	mu      sync.Mutex
 	offers  map[string]string // guarded by mu: the resource that each policy offers, by its name
@@ -63,9 +66,9 @@ type policies struct {
 }
 
 // setupPolicies adds the controller of SyncPolicies to a manager. It is told on a channel which kinds made progress.
-func setupPolicies(mgr manager.Manager, e *engine.Engine, kinds []resource.Kind, progress <-chan event.TypedGenericEvent[string]) error {
+func setupPolicies(mgr manager.Manager, e *engine.Engine, kinds []resource.Kind, sharing *sharing, progress <-chan event.TypedGenericEvent[string]) error {
 	p := &policies{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), engine: e, kinds: builtIn(kinds),
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), engine: e, kinds: builtIn(kinds), sharing: sharing,
 		offers: map[string]string{}, settled: sets.New[string](),
 	}
 	e.Hold(holdPolicies)
@@ -160,9 +163,16 @@ func (p *policies) release() {
 	}
 }
 
+// errUnmarked says that nothing would remove the replicas if the policy were deleted: the replica of vc-syncer that marks policies
+// has not done so yet.
+var errUnmarked = errors.New("the policy has no finalizer yet")
+
 // Reconcile implements reconcile.Reconciler.
 func (p *policies) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	result, err := p.reconcile(ctx, req)
+	result, err := p.reconcile(p.sharing.forAll(ctx), req)
+	if errors.Is(err, errUnmarked) {
+		return ctrl.Result{RequeueAfter: policyEnding}, nil
+	}
 	if err == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -193,7 +203,7 @@ func (p *policies) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 		p.retract(req.Name)
 		if problem.Reason == tenancyv1alpha1.ReasonForbidden {
 			p.engine.Hold(req.Name) // its objects exist, but cannot be seen
-		} else if ending {
+		} else if ending && p.sharing.leads() {
 			return ctrl.Result{}, p.finish(ctx, policy)
 		}
 		return ctrl.Result{RequeueAfter: policySettled / 2}, p.report(ctx, policy, problem.Reason, problem.Message, nil)
@@ -204,6 +214,9 @@ func (p *policies) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if !ending {
 		if to, err = p.selected(ctx, policy); err != nil {
 			return ctrl.Result{}, err
+		}
+		if !p.sharing.leads() && !controllerutil.ContainsFinalizer(policy, names.FinalizerReplicas) {
+			return ctrl.Result{}, errUnmarked
 		}
 		if controllerutil.AddFinalizer(policy, names.FinalizerReplicas) {
 			if err := p.patch(ctx, policy); err != nil {
@@ -216,7 +229,7 @@ func (p *policies) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	}
 	if ending {
 		left, known := p.engine.Left(c.Objects.Name)
-		if known && left == 0 {
+		if p.sharing.done(policy, known && left == 0) {
 			p.retract(req.Name)
 			return ctrl.Result{}, p.finish(ctx, policy)
 		}
@@ -283,7 +296,7 @@ func (p *policies) allowed(ctx context.Context, policy *tenancyv1alpha1.SyncPoli
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: c.Objects.GVK.Group, Resource: c.Objects.Plural, Verb: verb},
 		}}
-		if err := p.client.Create(ctx, review); err != nil {
+		if err := p.client.Create(shards.Unfenced(ctx), review); err != nil {
 			return fmt.Errorf("asking for the right to %s %s: %w", verb, policy.Spec.Resource, err)
 		}
 		if !review.Status.Allowed {
@@ -336,6 +349,7 @@ func (p *policies) retract(policy string) {
 	resource, offered := p.offers[policy]
 	delete(p.offers, policy)
 	p.mu.Unlock()
+	p.sharing.forget(policy)
 	if offered {
 		p.engine.Retract(resource, custom.DefinitionKind(resource))
 	}
@@ -349,6 +363,7 @@ func (p *policies) progress(policy *tenancyv1alpha1.SyncPolicy) (reason, message
 	for _, step := range steps {
 		count[step]++
 	}
+	p.sharing.addUp(policy, count)
 	policy.Status.Tenants, policy.Status.Serving = int32(len(steps)), int32(count[engine.Serving]) //nolint:gosec // no more tenants than that
 	switch {
 	case count[engine.Pending] > 0:
@@ -362,6 +377,9 @@ func (p *policies) progress(policy *tenancyv1alpha1.SyncPolicy) (reason, message
 
 // report writes the status if it changed.
 func (p *policies) report(ctx context.Context, policy *tenancyv1alpha1.SyncPolicy, reason, message string, c *custom.Custom) error {
+	if !p.sharing.leads() {
+		return nil
+	}
 	status := policy.Status
 	before := &tenancyv1alpha1.SyncPolicy{}
 	if err := p.client.Get(ctx, client.ObjectKeyFromObject(policy), before); err != nil {

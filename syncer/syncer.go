@@ -28,6 +28,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resources"
+	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
@@ -49,6 +50,8 @@ type Options struct {
 	Brake engine.BrakeOptions
 	// TraceAddress is where traces are served, see package engine; nowhere when it is empty.
 	TraceAddress string
+	// Shards share the tenants among replicas; nil when this one serves all. The configuration of the manager is Fenced by it.
+	Shards *shards.Coordinator
 	// Registerer receives the metrics; with PerTenant also those of each tenant.
 	Registerer prometheus.Registerer
 	PerTenant  bool
@@ -92,7 +95,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		case <-ctx.Done():
 		}
 	}
-	follower := newFollower(mgr, o.Inside, o.Metadata, newContacts(ctx, wake))
+	follower := newFollower(mgr, o.Inside, o.Metadata, newContacts(ctx, wake), o.Shards)
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,
@@ -105,6 +108,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 			default: // every policy is looked at now and then
 			}
 		},
+		OnBehalf: follower.sharing.onBehalf,
 		Moved: func(id names.TenantID, _ tenants.State, _ string) {
 			if vc, ok := follower.virtualCluster(id); ok {
 				wake(vc)
@@ -115,7 +119,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		return fmt.Errorf("creating the engine: %w", err)
 	}
 	follower.engine = e
-	if err := setupPolicies(mgr, e, kinds, offered); err != nil {
+	if err := setupPolicies(mgr, e, kinds, &follower.sharing, offered); err != nil {
 		return err
 	}
 	if err := mgr.Add(manager.RunnableFunc(e.Run)); err != nil {
@@ -127,6 +131,9 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		}
 	}
 	if err := setupReadiness(mgr, e, kinds); err != nil {
+		return err
+	}
+	if err := setupSharing(mgr, follower, wake, o.Registerer); err != nil {
 		return err
 	}
 	enqueue := handler.TypedFuncs[types.NamespacedName, ctrl.Request]{

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
@@ -26,6 +28,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
+	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 )
 
 func main() { os.Exit(command.Run("vc-syncer", run)) }
@@ -36,6 +39,8 @@ func run(ctx context.Context, args []string) error {
 	config.RegisterFlags(flags)
 	namespace := flags.String("namespace", "vc-system", "Namespace of the Lease of the leader election.")
 	elect := flags.Bool("leader-elect", false, "Elect a leader among replicas; needed as soon as there is more than one.")
+	share := flags.Int("shards", 1, "Shards of the tenants, which replicas share; with --leader-elect. With 1, one replica leads and the others stand by. All replicas need the same number, which should be several times that of the replicas.")
+	replica := flags.String("replica-name", "", "Name of this replica in Leases of --shards and in audit logs (default the name of the host, which is that of the pod).")
 	metricsAddress := flags.String("metrics-bind-address", "127.0.0.1:8080", "Address of /metrics; 0 switches it off.")
 	healthAddress := flags.String("health-probe-bind-address", "127.0.0.1:8081", "Address of /healthz and /readyz; 0 switches them off.")
 	traceAddress := flags.String("trace-bind-address", fmt.Sprintf("127.0.0.1:%d", names.TracePort), "Address of what kubectl vc trace asks, by a forwarded port. Whoever reaches it learns names and states of objects, not content; 0 switches it off.")
@@ -76,6 +81,13 @@ func run(ctx context.Context, args []string) error {
 	}
 	options.Inside = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && os.Getenv("KUBECONFIG") == "" && flags.Lookup("kubeconfig").Value.String() == ""
 
+	if options.Shards, err = shared(super, *namespace, *replica, *share, *elect); err != nil {
+		return err
+	}
+	if options.Shards != nil {
+		super, *elect = options.Shards.Fenced(super), false
+	}
+
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(tenancyv1alpha1.AddToScheme(scheme))
@@ -105,4 +117,23 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	return mgr.Start(ctx)
+}
+
+// shared returns what shares the tenants among replicas, nil when one leads.
+func shared(super *rest.Config, namespace, replica string, n int, elect bool) (*shards.Coordinator, error) {
+	switch {
+	case n < 1:
+		return nil, fmt.Errorf("--shards is %d: set at least 1", n)
+	case n == 1:
+		return nil, nil
+	case !elect:
+		return nil, errors.New("--shards needs --leader-elect: replicas share the tenants by Leases")
+	}
+	if replica == "" {
+		var err error
+		if replica, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("finding the name of this host, for --replica-name: %w", err)
+		}
+	}
+	return shards.New(shards.Options{Config: super, Namespace: namespace, Name: replica, Shards: n})
 }

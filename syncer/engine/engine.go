@@ -49,6 +49,8 @@ type Options struct {
 	PerTenant bool
 	// Offered is told when an offered kind may have made progress with a tenant. It must not block.
 	Offered func(kind string)
+	// OnBehalf notes in a context for which tenant the super cluster is written to.
+	OnBehalf func(context.Context, names.TenantID) context.Context
 	// Moved is told when the connection to a tenant changes its state, or there is something to remember. It must not block.
 	Moved func(id names.TenantID, state tenants.State, message string)
 }
@@ -73,6 +75,9 @@ func (o *Options) complete() error {
 	}
 	if o.Offered == nil {
 		o.Offered = func(string) {}
+	}
+	if o.OnBehalf == nil {
+		o.OnBehalf = func(ctx context.Context, _ names.TenantID) context.Context { return ctx }
 	}
 	if o.Moved == nil {
 		o.Moved = func(names.TenantID, tenants.State, string) {}

@@ -26,6 +26,9 @@ func (e *Engine) CheckFilled(kind string) error {
 	return fmt.Errorf("%s of the super cluster are still being read", kind)
 }
 
+// Current returns a channel that is closed once the caches of the super cluster that every tenant needs are current.
+func (e *Engine) Current() <-chan struct{} { return e.superFilled }
+
 // active says whether keys are worked on.
 func (e *Engine) active() bool {
 	select {

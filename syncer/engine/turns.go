@@ -129,15 +129,16 @@ type caller interface {
 // inTurn makes calls to the super cluster on behalf of a tenant. A call that has begun ends with an answer, or at its
 // deadline, whatever happens to the context: one that is given up may still be carried out.
 type inTurn struct {
-	super  *cluster.Client
-	turns  *turns
-	tenant names.TenantID
-	weight int
+	super    *cluster.Client
+	onBehalf func(context.Context, names.TenantID) context.Context
+	turns    *turns
+	tenant   names.TenantID
+	weight   int
 }
 
 // superFor returns how to call the super cluster on behalf of a tenant.
 func (e *Engine) superFor(t *tenants.Tenant) caller {
-	return inTurn{super: e.super, turns: e.turns, tenant: t.Facts.ID, weight: t.Facts.Weight}
+	return inTurn{super: e.super, onBehalf: e.options.OnBehalf, turns: e.turns, tenant: t.Facts.ID, weight: t.Facts.Weight}
 }
 
 // Get implements caller.
@@ -155,5 +156,5 @@ func (c inTurn) Do(ctx context.Context, op resource.Op) error {
 		return err
 	}
 	defer c.turns.give()
-	return c.super.Do(context.WithoutCancel(ctx), op)
+	return c.super.Do(c.onBehalf(context.WithoutCancel(ctx), c.tenant), op)
 }
