@@ -34,6 +34,8 @@ type CacheOptions struct {
 	Indexers cache.Indexers
 	// Failed is told of errors of list and watch.
 	Failed func(error)
+	// Admit bounds the cache; nil for none. What it returns goes to Failed, and the cache is to be stopped then.
+	Admit Admit
 }
 
 // Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
@@ -61,7 +63,7 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 			}
 			return in, nil
 		},
-		Handler: o.Handler.informer(),
+		Handler: o.Handler.counting(o.Admit, o.Failed).informer(),
 	})
 	indexer, ok := store.(cache.Indexer)
 	if !ok {
@@ -177,7 +179,7 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := c.list(ctx, r, plural, o.Kind, opts)
+			list, err := c.list(ctx, r, plural, o.Kind, opts, o.Admit)
 			if o.Kind.Optional && NotServed(err) {
 				return newList(o.Kind) // there are none
 			}
@@ -192,6 +194,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 					return nil, err // it is listed next
 				}
 				return quiet(), nil
+			}
+			if err == nil && opts.SendInitialEvents != nil && o.Admit != nil {
+				w = counted(w, o.Kind, o.Admit, o.Failed)
 			}
 			return w, failed(err)
 		},

@@ -26,7 +26,7 @@ const (
 
 // list reads a list. From an API server that is not trusted, it is read in pages, as an answer is bounded there: pages get
 // smaller while one is too large. Only a complete list is returned, since what is not in it counts as deleted.
-func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k resource.Kind, opts metav1.ListOptions) (runtime.Object, error) {
+func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k resource.Kind, opts metav1.ListOptions, admit Admit) (runtime.Object, error) {
 	if c.maxList == 0 {
 		list, _, err := c.read(ctx, r, plural, k, opts)
 		return list, err
@@ -35,7 +35,7 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 	defer cancel()
 	// Pages are cut from a consistent list only. The watch cache would return a list that is not, and ignore the limit.
 	opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
-	size, total := int64(pageSize), int64(0)
+	size, total, held := int64(pageSize), int64(0), &sum{}
 	pages := pager.New(func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 		for {
 			opts.Limit = size
@@ -50,7 +50,7 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 			if total += int64(bytes); total > c.maxList {
 				return nil, fmt.Errorf("%w: the list of %s has more than %d bytes", connection.ErrTooLarge, plural, c.maxList)
 			}
-			return page, trim(page, k)
+			return page, trim(page, k, held, admit)
 		}
 	})
 	pages.FullListIfExpired = false // it is listed anew then
@@ -58,12 +58,17 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 	return list, err
 }
 
-// trim removes from the objects of a page what is not kept, so that it does not add up.
-func trim(page runtime.Object, k resource.Kind) error {
+// trim removes from the objects of a page what is not kept, so that it does not add up, and bounds what does.
+func trim(page runtime.Object, k resource.Kind, held *sum, admit Admit) error {
 	return apimeta.EachListItem(page, func(o runtime.Object) error {
-		if o, ok := o.(resource.Object); ok {
-			k.Trim(o)
+		obj, ok := o.(resource.Object)
+		if !ok {
+			return nil
 		}
-		return nil
+		k.Trim(obj)
+		if admit == nil {
+			return nil
+		}
+		return admit(held.changed(nil, obj))
 	})
 }

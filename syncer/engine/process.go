@@ -20,6 +20,7 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	began := e.now()
 	ops, err := w.Decide(v, key, tenantObject, superObject)
 	e.metrics.decided(w, began)
+	e.spent(t, e.now().Sub(began))
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr
