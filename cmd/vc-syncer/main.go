@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&options.SuperCalls, "super-calls", 32, "Calls to the super cluster that are made at the same time, for all tenants, which have them in turn.")
 	flags.DurationVar(&options.Timeout, "timeout", 0, "Deadline of every call to an API server (default 10s).")
 	flags.DurationVar(&options.Probe, "probe-interval", 0, "Interval between health and identity probes of a tenant (default 10s).")
-	flags.DurationVar(&options.Patrol, "patrol-interval", 0, "Interval between patrols, which look for what events did not announce (default 1m).")
+	flags.DurationVar(&options.Patrol, "patrol-interval", 0, "Time in which the patrol looks once at every object for what events did not announce (default 10m).")
 	flags.IntVar(&options.Brake.Limit, "deletion-limit", 0, "Super objects of a tenant that may be deleted within --deletion-window without their deletion in the tenant having been seen (default 100).")
 	flags.DurationVar(&options.Brake.Window, "deletion-window", 0, "See --deletion-limit (default 1h).")
 	budgetFlags(flags, &options.Budget)

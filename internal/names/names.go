@@ -47,6 +47,9 @@ const (
 	AnnotationName = Prefix + "name"
 	// AnnotationUID, on a super object, is the UID of the tenant object it was made from: the proof of ownership.
 	AnnotationUID = Prefix + "uid"
+	// AnnotationContent, on a replica whose content is cached by neither side, is the resource version of the tenant object that
+	// the content was copied from, a dot, and the number of fields that were copied.
+	AnnotationContent = Prefix + "content"
 	// AnnotationVirtualCluster, on namespaces of the super cluster, is the namespace/name of the VirtualCluster.
 	AnnotationVirtualCluster = Prefix + "virtualcluster"
 	// AnnotationVirtualClusterUID, on namespaces of the super cluster, is the UID of the VirtualCluster.

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
@@ -32,6 +31,8 @@ type CacheOptions struct {
 	Selector resource.Selector
 	Handler  Handler
 	Indexers cache.Indexers
+	// Keep says which objects are of interest, nil that all are. It is asked once about each version of an object.
+	Keep func(resource.Object) bool
 	// Failed is told of errors of list and watch.
 	Failed func(error)
 	// Admit bounds the cache; nil for none. What it returns goes to Failed, and the cache is to be stopped then.
@@ -40,8 +41,8 @@ type CacheOptions struct {
 
 // Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
 type Cache struct {
-	store      cache.Indexer
-	controller cache.Controller
+	store *store
+	run   func(context.Context)
 }
 
 // NewCache returns a Cache that is empty until Run.
@@ -50,36 +51,48 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Indexers == nil {
-		o.Indexers = cache.Indexers{}
+	objectType := runtime.Object(o.Kind.New())
+	if o.Kind.MetadataOnly {
+		objectType = &metav1.PartialObjectMetadata{}
 	}
-	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: lw,
-		ObjectType:    o.Kind.New(),
-		Indexers:      o.Indexers,
-		Transform: func(in any) (any, error) {
-			if obj, ok := in.(resource.Object); ok {
-				o.Kind.Trim(obj)
-			}
-			return in, nil
-		},
-		Handler: o.Handler.counting(o.Admit, o.Failed).informer(),
-	})
-	indexer, ok := store.(cache.Indexer)
-	if !ok {
-		return nil, fmt.Errorf("the store of %s has no indexes", o.Kind.Name)
+	held := newStore(o)
+	reflector := cache.NewReflectorWithOptions(lw, objectType, held, cache.ReflectorOptions{Name: o.Kind.Name})
+	return &Cache{store: held, run: func(ctx context.Context) { reflector.RunWithContext(ctx) }}, nil
+}
+
+// trimmed returns what is kept of an object. What it returned it may be asked about again.
+func trimmed(k resource.Kind, in any) any {
+	switch o := in.(type) {
+	case *metav1.PartialObjectMetadata:
+		return k.OfMetadata(&o.ObjectMeta)
+	case resource.Object:
+		k.Trim(o)
 	}
-	return &Cache{store: indexer, controller: controller}, nil
+	return in
 }
 
 // Run fills the cache and keeps it current until the context ends.
-func (c *Cache) Run(ctx context.Context) { c.controller.RunWithContext(ctx) }
+func (c *Cache) Run(ctx context.Context) { c.run(ctx) }
 
 // Synced says whether the cache has been filled once.
-func (c *Cache) Synced() bool { return c.controller.HasSynced() }
+func (c *Cache) Synced() bool {
+	select {
+	case <-c.store.filled:
+		return true
+	default:
+		return false
+	}
+}
 
 // Filled returns a channel that is closed once the cache has been filled.
-func (c *Cache) Filled() <-chan struct{} { return c.controller.HasSyncedChecker().Done() }
+func (c *Cache) Filled() <-chan struct{} { return c.store.filled }
+
+// Forget drops an object that was decided about, if it is of a kind that is Passing and has not changed since.
+func (c *Cache) Forget(o resource.Object) {
+	if o != nil && c.store.passing {
+		c.store.forget(o)
+	}
+}
 
 // Get returns the object, nil when it is not there.
 func (c *Cache) Get(namespace, name string) resource.Object {
@@ -87,7 +100,7 @@ func (c *Cache) Get(namespace, name string) resource.Object {
 	if namespace != "" {
 		key = namespace + "/" + name
 	}
-	o, exists, err := c.store.GetByKey(key)
+	o, exists, err := c.store.objects.GetByKey(key)
 	if err != nil || !exists {
 		return nil
 	}
@@ -96,11 +109,11 @@ func (c *Cache) Get(namespace, name string) resource.Object {
 }
 
 // Each calls f for every object.
-func (c *Cache) Each(f func(resource.Object)) { each(c.store.List(), f) }
+func (c *Cache) Each(f func(resource.Object)) { each(c.store.objects.List(), f) }
 
 // By calls f for every object that the index files under value.
 func (c *Cache) By(index, value string, f func(resource.Object)) {
-	list, err := c.store.ByIndex(index, value)
+	list, err := c.store.objects.ByIndex(index, value)
 	if err != nil {
 		return // no such index on this kind: nothing is filed under it
 	}
@@ -109,16 +122,16 @@ func (c *Cache) By(index, value string, f func(resource.Object)) {
 
 // Has says whether the index files anything under value.
 func (c *Cache) Has(index, value string) bool {
-	keys, err := c.store.IndexKeys(index, value)
+	keys, err := c.store.objects.IndexKeys(index, value)
 	return err == nil && len(keys) > 0
 }
 
 // Len returns the number of objects.
-func (c *Cache) Len() int { return len(c.store.ListKeys()) }
+func (c *Cache) Len() int { return len(c.store.objects.ListKeys()) }
 
 // Count returns how many objects the index files under value.
 func (c *Cache) Count(index, value string) int {
-	keys, err := c.store.IndexKeys(index, value)
+	keys, err := c.store.objects.IndexKeys(index, value)
 	if err != nil {
 		return 0 // no such index on this kind: nothing is filed under it
 	}
@@ -133,37 +146,12 @@ func each(list []any, f func(resource.Object)) {
 	}
 }
 
-func (h Handler) informer() cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc: func(in any) {
-			if o, ok := in.(resource.Object); ok {
-				h.Changed(nil, o)
-			}
-		},
-		UpdateFunc: func(before, after any) {
-			old, _ := before.(resource.Object)
-			if o, ok := after.(resource.Object); ok {
-				h.Changed(old, o)
-			}
-		},
-		DeleteFunc: func(in any) {
-			seen := true
-			if tombstone, ok := in.(cache.DeletedFinalStateUnknown); ok {
-				in, seen = tombstone.Obj, false
-			}
-			if o, ok := in.(resource.Object); ok {
-				h.Gone(o, seen)
-			}
-		},
-	}
-}
-
 // listerWatcher lists and watches the kind on the server side of the selector.
 func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	if o.Kind.Plural != "" {
 		c.learn(o.Kind.GVK, o.Kind.Plural)
 	}
-	r, plural, err := c.forObject(o.Kind.New())
+	from, err := c.source(o.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -179,16 +167,19 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := c.list(ctx, r, plural, o.Kind, opts, o.Admit)
+			list, err := c.list(ctx, from, o.Kind, opts, o.Admit)
 			if o.Kind.Optional && NotServed(err) {
 				return newList(o.Kind) // there are none
+			}
+			if err == nil && o.Keep != nil {
+				err = keepItems(list, o.Keep)
 			}
 			return list, failed(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			limit(&opts)
 			opts.Watch = true
-			w, err := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
+			w, err := from.watch(ctx, opts)
 			if o.Kind.Optional && NotServed(err) {
 				if opts.ResourceVersion != "" || opts.SendInitialEvents != nil {
 					return nil, err // it is listed next
@@ -198,25 +189,58 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 			if err == nil && opts.SendInitialEvents != nil && o.Admit != nil {
 				w = counted(w, o.Kind, o.Admit, o.Failed)
 			}
+			if err == nil && o.Keep != nil {
+				w = watch.Filter(w, func(in watch.Event) (watch.Event, bool) { return in, kept(in, o.Keep) })
+			}
 			return w, failed(err)
 		},
 	}, nil
 }
 
-// read reads one list, or one page of it, and returns it with its size in bytes.
-func (c *Client) read(ctx context.Context, r rest.Interface, plural string, k resource.Kind, opts metav1.ListOptions) (runtime.Object, int, error) {
-	list, err := newList(k)
+// source is where a cache gets its objects from.
+type source struct {
+	// list reads one list, or one page of it, and returns it with its size in bytes.
+	list  func(context.Context, metav1.ListOptions) (runtime.Object, int64, error)
+	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
+}
+
+// source returns where a cache of the kind gets its objects from: whole ones or, of a kind that is MetadataOnly, their
+// metadata.
+func (c *Client) source(k resource.Kind) (source, error) {
+	r, plural, err := c.forObject(k.New())
 	if err != nil {
-		return nil, 0, err
+		return source{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
-	defer cancel()
-	answer := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx)
-	if err := answer.Into(list); err != nil {
-		return nil, 0, err
+	if k.MetadataOnly {
+		of := c.metadata.Resource(k.GVK.GroupVersion().WithResource(plural))
+		return source{
+			list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, int64, error) {
+				list, err := of.List(ctx, opts)
+				if err != nil {
+					return nil, 0, err // a nil pointer would be a list
+				}
+				return list, int64(list.Size()), nil
+			},
+			watch: of.Watch,
+		}, nil
 	}
-	body, err := answer.Raw()
-	return list, len(body), err
+	return source{
+		list: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, int64, error) {
+			list, err := newList(k)
+			if err != nil {
+				return nil, 0, err
+			}
+			answer := r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Do(ctx)
+			if err := answer.Into(list); err != nil {
+				return nil, 0, err
+			}
+			body, err := answer.Raw()
+			return list, int64(len(body)), err
+		},
+		watch: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			return r.Get().Resource(plural).SpecificallyVersionedParams(&opts, scheme.ParameterCodec, parametersVersion()).Watch(ctx)
+		},
+	}, nil
 }
 
 // lookAgain is when an API server is asked again about a kind that it does not serve.

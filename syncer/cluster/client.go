@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -32,11 +33,12 @@ import (
 
 // Client talks to one API server. Every call ends after the timeout at the latest.
 type Client struct {
-	config  *rest.Config
-	http    *http.Client
-	codecs  serializer.CodecFactory
-	timeout time.Duration
-	maxList int64 // how many bytes a list may have, which is then read in pages; 0 when that is not bounded
+	config   *rest.Config
+	http     *http.Client
+	metadata metadata.Interface
+	codecs   serializer.CodecFactory
+	timeout  time.Duration
+	maxList  int64 // how many bytes a list may have, which is then read in pages; 0 when that is not bounded
 
 	mu      sync.Mutex
 	clients map[clientKey]rest.Interface       // guarded by mu, never held over I/O
@@ -57,7 +59,7 @@ func NewClient(config *rest.Config, timeout time.Duration) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating an HTTP client for %s: %w", config.Host, err)
 	}
-	return newClient(config, h, timeout), nil
+	return newClient(config, h, timeout)
 }
 
 // NewUntrusted returns a Client of an API server that is not trusted: what it sends is bounded, see package connection. It
@@ -67,7 +69,10 @@ func NewUntrusted(config *rest.Config, timeout time.Duration) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the API server cannot be connected to: %w", err)
 	}
-	c := newClient(config, h, timeout)
+	c, err := newClient(config, h, timeout)
+	if err != nil {
+		return nil, err
+	}
 	c.maxList = maxList
 	return c, nil
 }
@@ -80,13 +85,17 @@ func configure(config *rest.Config) *rest.Config {
 	return config
 }
 
-func newClient(config *rest.Config, h *http.Client, timeout time.Duration) *Client {
+func newClient(config *rest.Config, h *http.Client, timeout time.Duration) (*Client, error) {
+	m, err := metadata.NewForConfigAndClient(config, h)
+	if err != nil {
+		return nil, fmt.Errorf("creating a client for metadata of %s: %w", config.Host, err)
+	}
 	return &Client{
-		config: config, http: h, timeout: timeout,
+		config: config, http: h, metadata: m, timeout: timeout,
 		codecs:  serializer.NewCodecFactory(scheme.Scheme),
 		clients: map[clientKey]rest.Interface{},
 		plurals: map[schema.GroupVersionKind]string{},
-	}
+	}, nil
 }
 
 // Close drops idle connections.

@@ -9,7 +9,6 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/pager"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/connection"
@@ -26,9 +25,14 @@ const (
 
 // list reads a list. From an API server that is not trusted, it is read in pages, as an answer is bounded there: pages get
 // smaller while one is too large. Only a complete list is returned, since what is not in it counts as deleted.
-func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k resource.Kind, opts metav1.ListOptions, admit Admit) (runtime.Object, error) {
+func (c *Client) list(ctx context.Context, from source, k resource.Kind, opts metav1.ListOptions, admit Admit) (runtime.Object, error) {
+	read := func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
+		defer cancel()
+		return from.list(ctx, opts)
+	}
 	if c.maxList == 0 {
-		list, _, err := c.read(ctx, r, plural, k, opts)
+		list, _, err := read(ctx, opts)
 		return list, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
@@ -39,7 +43,7 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 	pages := pager.New(func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 		for {
 			opts.Limit = size
-			page, bytes, err := c.read(ctx, r, plural, k, opts)
+			page, bytes, err := read(ctx, opts)
 			if errors.Is(err, connection.ErrTooLarge) && size > 1 {
 				size = max(1, size/10)
 				continue
@@ -47,8 +51,8 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 			if err != nil {
 				return nil, err
 			}
-			if total += int64(bytes); total > c.maxList {
-				return nil, fmt.Errorf("%w: the list of %s has more than %d bytes", connection.ErrTooLarge, plural, c.maxList)
+			if total += bytes; total > c.maxList {
+				return nil, fmt.Errorf("%w: the list of %s has more than %d bytes", connection.ErrTooLarge, k.Name, c.maxList)
 			}
 			return page, trim(page, k, held, admit)
 		}
@@ -62,11 +66,10 @@ func (c *Client) list(ctx context.Context, r rest.Interface, plural string, k re
 func trim(page runtime.Object, k resource.Kind, held *sum, admit Admit) error {
 	return apimeta.EachListItem(page, func(o runtime.Object) error {
 		obj, ok := o.(resource.Object)
-		if !ok {
-			return nil
+		if ok && !k.MetadataOnly { // else who manages its fields is of interest
+			k.Trim(obj)
 		}
-		k.Trim(obj)
-		if admit == nil {
+		if !ok || admit == nil {
 			return nil
 		}
 		return admit(held.changed(nil, obj))

@@ -68,13 +68,13 @@ func list(t *testing.T, server pagesOf, maxList int64) ([]string, error) {
 	kind := resource.Of(resource.Resource[*corev1.ConfigMap]{
 		Name: "configmaps", GVK: corev1.SchemeGroupVersion.WithKind("ConfigMap"), New: func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
 	})
-	r, plural, err := c.forObject(kind.New())
+	from, err := c.source(kind)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	found, err := c.list(ctx, r, plural, kind, metav1.ListOptions{ResourceVersion: "0"}, nil)
+	found, err := c.list(ctx, from, kind, metav1.ListOptions{ResourceVersion: "0"}, nil)
 	if err != nil {
 		return nil, err
 	}

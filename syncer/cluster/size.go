@@ -21,13 +21,18 @@ const overhead = 1 << 10
 // sizeOf returns about how much memory an object takes: the size of its content in protobuf, or what that of a custom resource
 // would be, and what it costs besides.
 func sizeOf(o resource.Object) int64 {
-	if u, ok := o.(*unstructured.Unstructured); ok {
-		return overhead + sizeOfValue(u.Object)
+	switch o := o.(type) {
+	case *unstructured.Unstructured:
+		return overhead + sizeOfValue(o.Object)
+	case *metav1.PartialObjectMetadata: // who manages which fields is not kept
+		kept := *o
+		kept.ManagedFields = nil
+		return overhead + int64(kept.Size())
+	case interface{ Size() int }:
+		return overhead + int64(o.Size())
+	default:
+		return overhead
 	}
-	if m, ok := o.(interface{ Size() int }); ok {
-		return overhead + int64(m.Size())
-	}
-	return overhead
 }
 
 func sizeOfValue(in any) int64 {
@@ -66,23 +71,23 @@ func (s *sum) changed(old, now resource.Object) (objects, bytes int64) {
 	return s.objects.Add(objects), s.bytes.Add(bytes)
 }
 
-// counting returns the handler with a count of what the cache holds, and tells failed when that is more than it may.
-func (h Handler) counting(admit Admit, failed func(error)) Handler {
-	if admit == nil {
-		return h
+// weigh counts what was in the store and what is instead, and tells failed when that is more than there may be.
+func (s *store) weigh(was, is []any) {
+	if s.admit == nil {
+		return
 	}
-	held := &sum{}
-	return Handler{
-		Changed: func(old, now resource.Object) {
-			if err := admit(held.changed(old, now)); err != nil {
-				failed(err)
-			}
-			h.Changed(old, now)
-		},
-		Gone: func(last resource.Object, seen bool) {
-			_ = admit(held.changed(last, nil)) // it is less than before
-			h.Gone(last, seen)
-		},
+	for _, in := range was {
+		if o, ok := in.(resource.Object); ok {
+			s.held.changed(o, nil)
+		}
+	}
+	for _, in := range is {
+		if o, ok := in.(resource.Object); ok {
+			s.held.changed(nil, o)
+		}
+	}
+	if err := s.admit(s.held.objects.Load(), s.held.bytes.Load()); err != nil {
+		s.failed(err)
 	}
 }
 
@@ -118,7 +123,9 @@ func (c *countedWatch) run(k resource.Kind, admit Admit, failed func(error)) {
 		switch {
 		case begun || !ok:
 		case event.Type == watch.Added:
-			k.Trim(obj)
+			if !k.MetadataOnly {
+				k.Trim(obj)
+			}
 			if err := admit(held.changed(nil, obj)); err != nil {
 				failed(err)
 				c.Interface.Stop()

@@ -39,7 +39,7 @@ type Options struct {
 	Timeout time.Duration
 	// Probe is the interval between health and identity probes of a tenant.
 	Probe time.Duration
-	// Patrol is the interval between patrols.
+	// Patrol is the interval in which the patrol looks at everything once.
 	Patrol time.Duration
 	// Brake bounds deletions whose cause was not witnessed, see gate.
 	Brake BrakeOptions
@@ -60,7 +60,7 @@ func (o *Options) complete() error {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, time.Minute}} {
+	}{{&o.Timeout, 10 * time.Second}, {&o.Probe, 10 * time.Second}, {&o.Patrol, 10 * time.Minute}} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
@@ -93,14 +93,17 @@ type Engine struct {
 	surveys      surveys
 	pools        sync.Map // of *pool, by names.TenantID
 	turns        *turns
+	crew         *crew
 	notices      *notices
 	sent         *sent
 	vetted       *vetted
+	compared     *compared
 	broken       *lru.Cache // of errors, by version
 	metrics      *metrics
 	now          func() time.Time
 	// superFilled is closed once the caches of the kinds that the engine was made with are current.
 	superFilled chan struct{}
+	onDemand    []*worker // kinds of the super cluster that not every tenant needs; never changed
 	// suspected says that a call to the super cluster failed.
 	suspected chan struct{}
 	running   atomic.Bool // says that Run has begun and not ended
@@ -118,6 +121,9 @@ type worker struct {
 	failure atomic.Pointer[error]
 	// tally counts the replicas of each tenant.
 	tally tally
+	// demand is closed once a tenant needs the kind.
+	demand   chan struct{}
+	demanded sync.Once
 	// hash and to are those of the Offer; to is nil for a kind that the engine was made with.
 	hash string
 	to   atomic.Pointer[sets.Set[names.TenantID]]
@@ -125,13 +131,15 @@ type worker struct {
 
 // indexTenant files super objects under the tenant they were made for; indexOwner under the UIDs of their owners;
 // indexAddress files nodes under their addresses; indexNode files pods under the tenant they were made for and their node,
-// indexHost under their node alone.
+// indexHost under their node alone; indexHome files objects whose truth is in the super cluster under the namespace that
+// they belong to.
 const (
 	indexTenant  = "tenant"
 	indexOwner   = "owner"
 	indexAddress = "address"
 	indexNode    = "node"
 	indexHost    = "host"
+	indexHome    = "home"
 )
 
 // New returns an Engine. Connections to tenants live until the context ends.
@@ -145,14 +153,16 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options: o, super: super, superHistory: newSuperHistory(super),
-		gate:    newGate(o.Brake),
-		surveys: surveys{asked: make(chan names.TenantID, maxSurveys)},
-		notices: &notices{},
-		sent:    &sent{},
-		vetted:  &vetted{},
-		broken:  lru.New(maxRemembered),
-		now:     time.Now,
-		holds:   sets.New[string](),
+		gate:     newGate(o.Brake),
+		surveys:  surveys{asked: make(chan names.TenantID, maxSurveys)},
+		notices:  &notices{},
+		sent:     &sent{},
+		vetted:   &vetted{},
+		compared: &compared{},
+		crew:     newCrew(),
+		broken:   lru.New(maxRemembered),
+		now:      time.Now,
+		holds:    sets.New[string](),
 
 		changed:     make(chan struct{}, 1),
 		superFilled: make(chan struct{}),
@@ -164,8 +174,13 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e.turns = newTurns(o.SuperCalls, e.metrics.waited)
 	roster := map[string]*worker{}
 	for _, k := range o.Kinds {
-		if roster[k.Name], err = e.newWorker(k); err != nil {
+		w, err := e.newWorker(k)
+		if err != nil {
 			return nil, err
+		}
+		roster[k.Name] = w
+		if w.OnDemand != nil {
+			e.onDemand = append(e.onDemand, w)
 		}
 	}
 	e.roster.Store(&roster)
@@ -180,16 +195,20 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 // newWorker returns what is held for a kind. It does nothing yet.
 func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 	k = e.guarded(k)
-	w := &worker{Kind: k}
+	w := &worker{Kind: k, demand: make(chan struct{})}
+	if k.OnDemand == nil {
+		w.needed()
+	}
 	selector := k.SuperSelector
 	if selector == (resource.Selector{}) {
 		selector.Labels = names.LabelManagedBy + "=" + names.Syncer
 	}
 	var err error
-	w.cache, err = e.super.NewCache(cluster.CacheOptions{
+	options := cluster.CacheOptions{
 		Kind: k, Selector: selector,
 		Indexers: cache.Indexers{
 			indexTenant: byTenant, indexOwner: byOwner, indexAddress: byAddress, indexNode: byNode, indexHost: byHost,
+			indexHome: byHome(k),
 		},
 		Failed: func(err error) { w.failure.Store(&err) },
 		Handler: cluster.Handler{
@@ -207,11 +226,31 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 				}
 			},
 		},
-	})
+	}
+	if k.Passing {
+		options.Keep = func(o resource.Object) bool {
+			_, _, tenants := e.tenantNamespace(k.Home(o))
+			return tenants
+		}
+	}
+	w.cache, err = e.super.NewCache(options)
 	if err != nil {
 		return nil, fmt.Errorf("watching %s of the super cluster: %w", k.Name, err)
 	}
 	return w, nil
+}
+
+// needed starts the watch of the super cluster, if it has not been started.
+func (w *worker) needed() { w.demanded.Do(func() { close(w.demand) }) }
+
+// demandedYet says whether a tenant needs the kind.
+func (w *worker) demandedYet() bool {
+	select {
+	case <-w.demand:
+		return true
+	default:
+		return false
+	}
 }
 
 // kinds returns what is synchronised now, by name. The map is read-only.
@@ -232,6 +271,19 @@ func byTenant(in any) ([]string, error) {
 		}
 	}
 	return nil, nil
+}
+
+func byHome(k resource.Kind) cache.IndexFunc {
+	return func(in any) ([]string, error) {
+		o, ok := in.(resource.Object)
+		if !ok || k.Origin != resource.Super || k.Everyone {
+			return nil, nil
+		}
+		if home := k.Home(o); home != "" {
+			return []string{home}, nil
+		}
+		return nil, nil
+	}
 }
 
 func byOwner(in any) ([]string, error) {
@@ -380,6 +432,7 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 			}
 			return t.Get(ref)
 		},
+		Whole: e.whole(t, nil),
 		Each: func(side resource.Side, kind string, f func(resource.Object)) {
 			c := e.cache(kind)
 			if side == resource.Tenant {

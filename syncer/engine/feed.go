@@ -45,6 +45,13 @@ func (e *Engine) enqueueAfter(w *worker, key resource.Key, delay time.Duration) 
 	}
 }
 
+// lookAgain queues a key after a delay although nothing happened.
+func (e *Engine) lookAgain(w *worker, key resource.Key, delay time.Duration) {
+	if p := e.pool(key.Tenant); p != nil {
+		p.queue.addAfter(item{w.Name, key}, backlog, delay)
+	}
+}
+
 // tried says whether a key is known to fail when what was decided about it is carried out.
 func (e *Engine) tried(w *worker, key resource.Key) bool {
 	p := e.pool(key.Tenant)
@@ -66,10 +73,7 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 	}
 	w.stamps.changed(key, resource.Tenant, e.now())
 	e.enqueue(w, key)
-	if old != nil {
-		e.enqueueRefs(t, w.References(old))
-	}
-	e.enqueueRefs(t, w.References(now))
+	e.enqueueReferred(t, w, old, now)
 	if old == nil || w.ChangesMatter {
 		e.enqueueReferrers(t, kind, key)
 	}
@@ -109,6 +113,11 @@ func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
 	if t.Braked() {
 		e.gate.trip(t.Facts.ID)
 	}
+	for _, w := range e.kinds() {
+		if w.OnDemand != nil && w.OnDemand(t.Facts) {
+			w.needed()
+		}
+	}
 	switch {
 	case state == tenants.Synced:
 		e.enqueueAll(t)
@@ -147,6 +156,9 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	}
 	e.enqueueLoaded(w.Kind, old, now)
 	if w.Everyone {
+		if unchangedObject(old, now) {
+			return
+		}
 		for _, t := range e.registry.All() {
 			e.enqueueUp(w, resource.Key{Tenant: t.Facts.ID, Namespace: w.home(), Name: o.GetName()})
 		}
@@ -303,6 +315,21 @@ func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 	}
 }
 
+// enqueueReferred queues what an object that appeared or changed refers to, or has ceased to refer to. Where that stays the
+// same, only kinds to which it matters are queued.
+func (e *Engine) enqueueReferred(t *tenants.Tenant, w *worker, old, now resource.Object) {
+	before, after := w.References(old), w.References(now)
+	if old != nil && old.GetUID() == now.GetUID() && slices.Equal(before, after) {
+		before = nil
+		after = slices.DeleteFunc(after, func(ref resource.Ref) bool {
+			of := e.kinds()[ref.Kind]
+			return of == nil || !of.UsersMatter
+		})
+	}
+	e.enqueueRefs(t, before)
+	e.enqueueRefs(t, after)
+}
+
 func (e *Engine) enqueueReferrers(t *tenants.Tenant, kind string, key resource.Key) {
 	t.Referrers(resource.Ref{Kind: kind, Namespace: key.Namespace, Name: key.Name}, func(kind string, o resource.Object) {
 		if w := e.kinds()[kind]; w != nil {
@@ -327,12 +354,22 @@ func (e *Engine) enqueueAll(t *tenants.Tenant) {
 		if w.Origin != resource.Super || w.Cluster {
 			continue
 		}
-		w.cache.Each(func(o resource.Object) { // recorded once more, in case nobody did when they happened
-			if id, ref, ok := e.superRef(w.Kind, o); ok && id == t.Facts.ID {
-				e.enqueueBacklog(w, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
-			}
+		e.eachOwn(t.Facts.ID, w, func(ref resource.Ref) { // what happened while nobody could record it
+			e.enqueueBacklog(w, resource.Key{Tenant: t.Facts.ID, Namespace: ref.Namespace, Name: ref.Name})
 		})
 	}
+}
+
+// eachOwn calls f for every super object that belongs to a tenant, of a kind whose truth is in the super cluster. It may do
+// so twice.
+func (e *Engine) eachOwn(id names.TenantID, w *worker, f func(resource.Ref)) {
+	visit := func(o resource.Object) {
+		if of, ref, ok := e.superRef(w.Kind, o); ok && of == id {
+			f(ref)
+		}
+	}
+	w.cache.By(indexTenant, string(id), visit) // what outlived its namespace
+	e.cache(kindNamespaces).By(indexTenant, string(id), func(ns resource.Object) { w.cache.By(indexHome, ns.GetName(), visit) })
 }
 
 // eachKey calls f for every key of the tenant that either cache knows.
@@ -356,13 +393,12 @@ func (e *Engine) eachKeyOf(t *tenants.Tenant, w *worker, f func(resource.Key)) {
 		c.Each(func(o resource.Object) { visit(o.GetNamespace(), o.GetName()) })
 	}
 	if w.Origin == resource.Super {
-		w.cache.Each(func(o resource.Object) {
-			if w.Everyone {
-				visit(w.home(), o.GetName())
-			} else if id, _, ok := e.superRef(w.Kind, o); w.Cluster && ok && id == t.Facts.ID {
-				visit("", o.GetName())
-			}
-		})
+		switch {
+		case w.Everyone:
+			w.cache.Each(func(o resource.Object) { visit(w.home(), o.GetName()) })
+		case w.Cluster:
+			e.eachOwn(t.Facts.ID, w, func(ref resource.Ref) { visit("", ref.Name) })
+		}
 		return // what lies in namespaces is recorded, not replicated
 	}
 	w.cache.By(indexTenant, string(t.Facts.ID), func(o resource.Object) {
@@ -378,4 +414,17 @@ func (w *worker) home() string {
 		return w.Published.Tenant
 	}
 	return ""
+}
+
+// unchangedObject says whether nothing but the version of an object has changed, of what is cached of it.
+func unchangedObject(old, now resource.Object) bool {
+	if old == nil || now == nil || old.GetUID() != now.GetUID() {
+		return false
+	}
+	same, ok := now.DeepCopyObject().(resource.Object)
+	if !ok {
+		return false
+	}
+	same.SetResourceVersion(old.GetResourceVersion())
+	return equality.Semantic.DeepEqual(old, same)
 }

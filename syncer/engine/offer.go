@@ -213,7 +213,7 @@ func (e *Engine) wanted(t *tenants.Tenant, w *worker) bool {
 
 // ready says whether what is known of a kind and a tenant is enough to decide.
 func (e *Engine) ready(t *tenants.Tenant, w *worker) bool {
-	if !w.cache.Synced() {
+	if !w.cache.Synced() || !e.supplied(t) {
 		return false
 	}
 	if w.withdrawn(t.Facts.ID) && w.Origin == resource.Tenant {
@@ -225,6 +225,16 @@ func (e *Engine) ready(t *tenants.Tenant, w *worker) bool {
 // current says whether the caches of a kind are filled on both sides.
 func current(t *tenants.Tenant, w *worker) bool {
 	return w.cache.Synced() && (w.SuperOnly || t.Filled(w.Name))
+}
+
+// supplied says whether there is everything of the super cluster that not every tenant needs, and this one does.
+func (e *Engine) supplied(t *tenants.Tenant) bool {
+	for _, w := range e.onDemand {
+		if !w.cache.Synced() && w.OnDemand(t.Facts) {
+			return false
+		}
+	}
+	return true
 }
 
 // Hold keeps replicas that nothing seems to need any more, until Unhold: somebody who may refer to them is not known yet.
@@ -281,12 +291,22 @@ func (e *Engine) enqueueKind(t *tenants.Tenant, w *worker) {
 
 // serve keeps the cache of one kind of the super cluster current until the context ends.
 func (e *Engine) serve(ctx context.Context, w *worker) {
+	waits := []<-chan struct{}{w.demand}
+	if w.Passing {
+		waits = append(waits, e.cache(kindNamespaces).Filled()) // which say what is kept
+	}
+	if !await(ctx, waits...) {
+		return
+	}
 	go w.cache.Run(ctx) // ends with the context, which a watch that has failed notices after up to 30 s; it only reads
-	for _, filled := range []<-chan struct{}{w.cache.Filled(), e.superFilled} {
-		select {
-		case <-ctx.Done():
-			return
-		case <-filled:
+	if !await(ctx, w.cache.Filled(), e.superFilled) {
+		return
+	}
+	if w.OnDemand != nil {
+		for _, t := range e.registry.All() {
+			if w.OnDemand(t.Facts) {
+				e.enqueueAll(t)
+			}
 		}
 	}
 	if w.offered() {
@@ -296,4 +316,16 @@ func (e *Engine) serve(ctx context.Context, w *worker) {
 		}
 	}
 	<-ctx.Done()
+}
+
+// await waits for everything, and returns false when the context ends before.
+func await(ctx context.Context, all ...<-chan struct{}) bool {
+	for _, done := range all {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-done:
+		}
+	}
+	return true
 }

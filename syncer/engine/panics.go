@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -117,6 +118,11 @@ func (e *Engine) guarded(k resource.Kind) resource.Kind {
 		}
 	}
 	k.Trim = func(o resource.Object) { guard(o, func() { in.Trim(o) }) }
+	k.OfMetadata = func(meta *metav1.ObjectMeta) (out resource.Object) {
+		out = &metav1.PartialObjectMetadata{ObjectMeta: *meta}
+		guard(out, func() { out = in.OfMetadata(meta) })
+		return out
+	}
 	k.References = func(o resource.Object) (out []resource.Ref) { guard(o, func() { out = in.References(o) }); return out }
 	k.Touches = func(o resource.Object) (out []resource.Ref) { guard(o, func() { out = in.Touches(o) }); return out }
 	k.Route = func(o resource.Object) (ref resource.Ref, ok bool) {
@@ -154,6 +160,14 @@ func (e *Engine) guarded(k resource.Kind) resource.Kind {
 			e.survived(in.Name, err)
 		}
 		return out
+	}
+	if in.OnDemand != nil {
+		k.OnDemand = func(f resource.Facts) (out bool) {
+			if err := safely(func() error { out = in.OnDemand(f); return nil }); err != nil {
+				e.survived(in.Name, err)
+			}
+			return out
+		}
 	}
 	if in.Served != nil {
 		k.Served = func(v resource.View) (err error) {

@@ -34,9 +34,11 @@ func TestGuardedKindsDoNotPanic(t *testing.T) {
 	}
 	var of resource.Object = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid", ResourceVersion: "7"}}
 	given := map[reflect.Type]reflect.Value{
-		reflect.TypeFor[resource.Object](): reflect.ValueOf(&of).Elem(),
-		reflect.TypeFor[resource.View]():   reflect.ValueOf(resource.View{}),
-		reflect.TypeFor[string]():          reflect.ValueOf("name"),
+		reflect.TypeFor[resource.Object]():    reflect.ValueOf(&of).Elem(),
+		reflect.TypeFor[resource.View]():      reflect.ValueOf(resource.View{}),
+		reflect.TypeFor[string]():             reflect.ValueOf("name"),
+		reflect.TypeFor[resource.Facts]():     reflect.ValueOf(resource.Facts{}),
+		reflect.TypeFor[*metav1.ObjectMeta](): reflect.ValueOf(&metav1.ObjectMeta{UID: "uid", ResourceVersion: "7"}),
 	}
 	kind := resource.Kind{Name: "pods"}
 	fields := reflect.ValueOf(&kind).Elem()

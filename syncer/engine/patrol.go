@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -14,49 +15,74 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
-// patrolJitter spreads patrols, as a share of the interval.
-const patrolJitter = 0.1
+const (
+	// patrolParts is how many looks a patrol takes: each at another part of the objects of each tenant, so that its work is spread
+	// over the interval.
+	patrolParts = 10
+	// patrolJitter spreads looks, as a share of the time between them.
+	patrolJitter = 0.1
+)
 
-// patrol decides about everything now and then, and queues what differs. It writes nothing.
+// part selects a share of the objects.
+type part struct {
+	seed   maphash.Seed
+	number uint64
+}
+
+// has says whether an item belongs to the part. It does to everything, which is nil.
+func (p *part) has(i item) bool {
+	return p == nil || maphash.Comparable(p.seed, i)%patrolParts == p.number
+}
+
+// patrol decides about everything once in an interval, and queues what differs. It writes nothing.
 func (e *Engine) patrol(ctx context.Context) {
 	next := time.NewTimer(0)
 	defer next.Stop()
+	of := &part{seed: maphash.MakeSeed()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case id := <-e.surveys.asked:
 			if t := e.registry.Get(id); t != nil {
-				e.look(ctx, t)
+				e.look(ctx, t, nil)
 			}
 		case <-next.C:
 			for _, t := range e.registry.All() {
-				e.look(ctx, t)
+				e.look(ctx, t, of)
 			}
 			e.notices.sweep(func(id names.TenantID) bool { return e.registry.Get(id) != nil })
-			next.Reset(wait.Jitter(e.options.Patrol, patrolJitter))
+			of.number = (of.number + 1) % patrolParts
+			next.Reset(wait.Jitter(e.options.Patrol/patrolParts, patrolJitter))
 		}
 	}
 }
 
-// look patrols one tenant, or surveys one that waits for a person.
-func (e *Engine) look(ctx context.Context, t *tenants.Tenant) {
+// look patrols a part of one tenant, or surveys one that waits for a person. What is not known yet has to be explained as a
+// whole.
+func (e *Engine) look(ctx context.Context, t *tenants.Tenant, of *part) {
 	switch state := t.State(); {
+	case state == tenants.Synced && t.Known():
+		e.patrolTenant(ctx, t, of)
 	case state == tenants.Synced:
-		e.patrolTenant(ctx, t)
+		e.patrolTenant(ctx, t, nil)
 	case state.Halted():
 		e.survey(ctx, t)
 	}
 }
 
-func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant) {
+func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant, of *part) {
 	began, checked, found, unexplained := time.Now(), 0, 0, 0
-	e.decideAll(ctx, t, func(w *worker, d decision) {
+	e.decideAll(ctx, t, of, func(w *worker, d decision) {
 		checked++
 		if d.unexplained(w.Origin, func(side resource.Side) bool { return e.gate.saw(side, w.Name, d.key, e.now()) }) {
 			unexplained++
 		}
 		if e.tried(w, d.key) {
+			return
+		}
+		if _, incomplete := resource.AsIncomplete(d.err); incomplete && e.compared.get(witness{w.Name, d.key}) != versionsOf(d.tenant, d.super) {
+			e.enqueueBacklog(w, d.key) // metadata does not tell whether there is a difference
 			return
 		}
 		pointless := func(op resource.Op) bool { return e.pointless(w, d.key, op) }
@@ -96,11 +122,11 @@ func (d decision) unexplained(origin resource.Side, seen func(resource.Side) boo
 // infers says whether an operation is a deletion whose cause is inferred.
 func infers(op resource.Op) bool { return deletes(op) && ground{cause: op.Why}.inferred() }
 
-// decideAll decides about every key of a tenant of which enough is known, and carries nothing out.
-func (e *Engine) decideAll(ctx context.Context, t *tenants.Tenant, f func(*worker, decision)) {
+// decideAll decides about every key in a part of a tenant of which enough is known, and carries nothing out.
+func (e *Engine) decideAll(ctx context.Context, t *tenants.Tenant, of *part, f func(*worker, decision)) {
 	v := e.view(t)
 	e.eachKey(t, func(w *worker, key resource.Key) {
-		if ctx.Err() != nil || !e.ready(t, w) && (!t.State().Halted() || !current(t, w)) {
+		if ctx.Err() != nil || !of.has(item{w.Name, key}) || !e.ready(t, w) && (!t.State().Halted() || !current(t, w)) {
 			return
 		}
 		v.Withdrawn = w.withdrawn(key.Tenant)
@@ -138,7 +164,7 @@ func (e *Engine) askLook(t *tenants.Tenant) {
 // survey lists what would be deleted if a tenant that waits for a person were released.
 func (e *Engine) survey(ctx context.Context, t *tenants.Tenant) {
 	var s survey
-	e.decideAll(ctx, t, func(w *worker, d decision) {
+	e.decideAll(ctx, t, nil, func(w *worker, d decision) {
 		for _, op := range d.ops {
 			if !infers(op) {
 				continue

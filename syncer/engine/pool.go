@@ -41,8 +41,8 @@ func (e *Engine) eachPool(f func(*pool)) {
 	})
 }
 
-// servePool works for a tenant until the context ends. It returns when no call is in flight. A worker is a goroutine that
-// lives for one item, so that idle tenants have none.
+// servePool works for a tenant until the context ends. It returns when no call is in flight. A worker is a goroutine that is
+// lent for one item, so that idle tenants have none.
 func (e *Engine) servePool(ctx context.Context, p *pool) {
 	defer e.forget(p)
 	defer context.AfterFunc(ctx, p.queue.ShutDown)()
@@ -59,10 +59,10 @@ func (e *Engine) servePool(ctx context.Context, p *pool) {
 			<-places
 			break
 		}
-		go func() { // ends with its item; awaited below
+		e.crew.run(func() { // awaited below
 			defer func() { <-places }()
 			e.work(ctx, p, i)
-		}()
+		})
 	}
 	for range cap(places) {
 		places <- struct{}{}
@@ -80,6 +80,7 @@ func (e *Engine) forget(p *pool) {
 	}
 	e.sent.drop(id)
 	e.vetted.drop(id)
+	e.compared.drop(id)
 	e.gate.release(id)
 }
 

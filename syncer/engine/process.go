@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
@@ -16,11 +17,9 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	tenantObject, superObject := e.pair(t, w.Kind, key)
 	v := e.view(t)
 	v.Withdrawn = w.withdrawn(key.Tenant)
+	v.Again = func(at time.Time) { e.lookAgain(w, key, at.Sub(v.Now)) }
 	e.notices.begin(witness{w.Name, key})
-	began := e.now()
-	ops, err := w.Decide(v, key, tenantObject, superObject)
-	e.metrics.decided(w, began)
-	e.spent(t, e.now().Sub(began))
+	ops, tenantObject, superObject, err := e.decide(ctx, t, w, v, key, tenantObject, superObject)
 	ops, vetErr := e.vet(ctx, t, w, key, tenantObject, superObject, ops)
 	if vetErr != nil {
 		err = vetErr
@@ -45,6 +44,9 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	}
 	if err == nil {
 		err = e.brokenBefore(tenantObject, superObject)
+	}
+	if err == nil {
+		w.cache.Forget(superObject)
 	}
 	return err
 }

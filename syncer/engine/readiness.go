@@ -13,11 +13,11 @@ import (
 // sayUnfilled is how often the log says which kinds keep the engine from working.
 const sayUnfilled = 10 * time.Second
 
-// CheckFilled returns why the cache of a kind of the super cluster is not current, nil when it is. As long as one of the kinds
-// that the engine was made with is not current, nothing is synchronised.
+// CheckFilled returns why the cache of a kind of the super cluster is not current, nil when it is, or when no tenant needs the
+// kind. As long as one of the kinds that every tenant needs is not current, nothing is synchronised.
 func (e *Engine) CheckFilled(kind string) error {
 	w := e.kinds()[kind]
-	if w == nil || w.cache.Synced() {
+	if w == nil || w.cache.Synced() || !w.demandedYet() {
 		return nil
 	}
 	if err := w.failure.Load(); err != nil {
@@ -41,7 +41,7 @@ func (e *Engine) awaitSuper(ctx context.Context) bool {
 	ticker := time.NewTicker(sayUnfilled)
 	defer ticker.Stop()
 	for _, w := range e.kinds() {
-		for filled := w.offered(); !filled; {
+		for filled := w.offered() || w.OnDemand != nil; !filled; {
 			select {
 			case <-ctx.Done():
 				return false

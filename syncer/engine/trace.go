@@ -103,7 +103,12 @@ func (out *Trace) decide(e *Engine, t *tenants.Tenant, w *worker, key resource.K
 			out.Next = append(out.Next, fmt.Sprintf("%s in the %s cluster (%s)", op.Verb, op.Side, op.Why))
 		}
 	}
+	_, incomplete := resource.AsIncomplete(err)
 	switch {
+	case incomplete && e.compared.get(witness{w.Name, key}) == versionsOf(tenant, super):
+		out.Outcome = InStep
+	case incomplete:
+		out.Outcome, out.Message = Changing, "the content of both is to be compared"
 	case err != nil:
 		out.Outcome, out.Message = kindOf(err), err.Error()
 	case len(out.Next) > 0:

@@ -100,6 +100,14 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if err := r.namespaceReady(v, key, side); err != nil {
 		return nil, err
 	}
+	if r.MetadataOnly && !v.Live {
+		return nil, r.complete(v, key, side, origin, replica)
+	}
+	return r.follow(v, key, side, origin, replica)
+}
+
+// follow returns the operations that make the replica, or make it what it should be.
+func (r *Resource[T]) follow(v View, key Key, side Side, origin, replica T) ([]Op, error) {
 	want, refused := r.Down(v, origin)
 	if refused != nil {
 		if _, partly := AsReject(refused); !partly || !present(want) || !present(replica) {
@@ -283,6 +291,9 @@ func (r *Resource[T]) stamp(v View, key Key, side Side, origin, want T) {
 		want.SetNamespace(key.Namespace)
 	}
 	annotations[names.AnnotationUID] = string(origin.GetUID())
+	if r.Content != nil {
+		annotations[names.AnnotationContent] = contentNote(origin.GetResourceVersion(), r.Content(want))
+	}
 	if r.Generation {
 		annotations[names.AnnotationGeneration] = strconv.FormatInt(origin.GetGeneration(), 10)
 	}
@@ -356,6 +367,9 @@ const (
 // Diff returns the patch that turns one state of an object into another, with the preconditions of the guard, or nil when
 // there is no difference: a strategic merge patch or, for a custom resource, a JSON merge patch.
 func Diff[T Object](from, to T, guard Guard) ([]byte, error) {
+	if _, custom := any(from).(runtime.Unstructured); !custom && equality.Semantic.DeepEqual(from, to) {
+		return nil, nil
+	}
 	body, err := changes(from, to)
 	if err != nil {
 		return nil, fmt.Errorf("computing the patch of %T: %w", from, err)

@@ -83,3 +83,23 @@ func AsWait(err error) (*Wait, bool) {
 	var w *Wait
 	return w, errors.As(err, &w)
 }
+
+// Incomplete is an error that says: the decision depends on content that is not cached. The engine reads it and decides again.
+type Incomplete struct {
+	// Ref is the tenant object that is to be read; the zero Ref stands for the pair that is being decided.
+	Ref Ref
+}
+
+// Error implements error.
+func (i *Incomplete) Error() string {
+	if i.Ref == (Ref{}) {
+		return "the content of the pair is not cached"
+	}
+	return "the content of " + i.Ref.Kind + " " + i.Ref.Namespace + "/" + i.Ref.Name + " is not cached"
+}
+
+// AsIncomplete returns the Incomplete in err's chain.
+func AsIncomplete(err error) (*Incomplete, bool) {
+	var i *Incomplete
+	return i, errors.As(err, &i)
+}

@@ -1,8 +1,13 @@
 package resource
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
 // Kind is a Resource with its type erased, so that the engine can hold a list of them.
@@ -19,10 +24,16 @@ type Kind struct {
 	Origin                        Side
 	SuperOnly                     bool
 	ChangesMatter                 bool
+	MetadataOnly                  bool
+	UsersMatter                   bool
+	Passing                       bool
+	OnDemand                      func(Facts) bool
 	TenantSelector, SuperSelector Selector
 
-	New        func() Object
-	Trim       func(Object)
+	New  func() Object
+	Trim func(Object)
+	// OfMetadata returns the object, without content, that has the metadata.
+	OfMetadata func(*metav1.ObjectMeta) Object
 	SuperName  func(name string) string
 	Decide     func(v View, key Key, tenant, super Object) ([]Op, error)
 	Refused    func(v View, tenant, super Object, message string) []Op
@@ -50,6 +61,7 @@ func Of[T Object](r Resource[T]) Kind {
 	}
 	k := Kind{
 		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
+		MetadataOnly: r.MetadataOnly, UsersMatter: r.UsersMatter, Passing: r.Passing, OnDemand: r.OnDemand,
 		Plural: r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep, Precious: r.Precious,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
@@ -58,7 +70,7 @@ func Of[T Object](r Resource[T]) Kind {
 			return r.Decide(v, key, Pair[T]{Tenant: cast(tenant), Super: cast(super)})
 		},
 		Trim: func(o Object) {
-			o.SetManagedFields(nil)
+			trimMetadata(o)
 			if t := cast(o); r.Trim != nil && present(t) {
 				r.Trim(t)
 			}
@@ -77,6 +89,17 @@ func Of[T Object](r Resource[T]) Kind {
 			}
 			return Ref{}, false
 		},
+	}
+	k.OfMetadata = func(in *metav1.ObjectMeta) Object {
+		o := r.New()
+		copyMetadata(in, o)
+		if r.Content != nil && foreign(in.ManagedFields, in.Annotations[names.AnnotationContent]) {
+			annotations := maps.Clone(in.Annotations)
+			delete(annotations, names.AnnotationContent)
+			o.SetAnnotations(annotations)
+		}
+		k.Trim(o)
+		return o
 	}
 	k.Stirs = func(old, now Object) bool { return r.Stirs != nil && r.Stirs(cast(old), cast(now)) }
 	k.Odd = func(o Object) bool {

@@ -106,10 +106,16 @@ type View struct {
 	Key  Key
 	// Withdrawn says that the kind is not offered to the tenant any more: its replicas go.
 	Withdrawn bool
-	// Now is the time of the decision.
-	Now time.Time
+	// Now is the time of the decision. Again asks for another one at a later time; it may be nil.
+	Now   time.Time
+	Again func(at time.Time)
 	// Get returns an object from the caches, nil when absent. Namespace and name are the tenant's on both sides.
 	Get func(side Side, ref Ref) Object
+	// Whole returns an object of the tenant with its content, nil when absent. It fails with Incomplete while the content of
+	// that kind is not cached and has not been read yet.
+	Whole func(ref Ref) (Object, error)
+	// Live says that the pair was read live, and so has the content that caches leave out.
+	Live bool
 	// Each calls f for every object of a kind whose objects lie in no namespace, or that lies in the tenant.
 	Each func(side Side, kind string, f func(Object))
 	// Owned calls f for every super object of the kind that another super object owns, whoever made it.
@@ -126,6 +132,13 @@ type View struct {
 	Taken func(node string) corev1.ResourceList
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
+}
+
+// LookAgain asks for another decision about the same object at a later time, whatever happens until then.
+func (v View) LookAgain(at time.Time) {
+	if v.Again != nil {
+		v.Again(at)
+	}
 }
 
 // Enabled says whether a kind is synchronised for the tenant.
@@ -256,6 +269,13 @@ type Resource[T Object] struct {
 	Needed func(View, T) bool
 	// Trim drops what nobody reads from an object before it is cached. Managed fields go anyway.
 	Trim func(T)
+	// MetadataOnly says that caches hold the metadata of objects without their content, which may be large, or secret. Objects
+	// from caches are of type T, with nothing but metadata; a pair has its content when the View is Live. A kind with Down
+	// also has Content.
+	MetadataOnly bool
+	// Content counts the fields of a replica's content, each of which has a field manager. Decide asks for the content when
+	// the tenant object has changed since it was copied, or when somebody else manages a field of the copy.
+	Content func(T) int
 	// Rename maps the tenant's name to the super name; nil means they are equal. The reverse comes from the annotation.
 	Rename func(string) string
 	// Precious says that objects hold data or other objects, so that more is lost with one than itself.
@@ -301,6 +321,14 @@ type Resource[T Object] struct {
 	Odd func(T) bool
 	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
 	ChangesMatter bool
+	// UsersMatter says that also an update of an object that refers to one of this kind makes that one worth deciding again,
+	// not only a change of what it refers to.
+	UsersMatter bool
+	// Passing says that a super object is kept until it was decided about, and not longer: nobody asks for it again.
+	Passing bool
+	// OnDemand says which tenants need the super objects of a kind that is SuperOnly, which are not watched before there is one.
+	// Nil means all.
+	OnDemand func(Facts) bool
 	// Published, on a namespaced kind whose truth is in the super cluster, says which objects every tenant gets.
 	Published *Published
 	// Home returns the super namespace that an object of a kind whose truth is in the super cluster belongs to, and by that

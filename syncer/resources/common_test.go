@@ -49,26 +49,28 @@ func (w world) view() resource.View {
 		}
 		return nil
 	}
-	return resource.View{
-		Tenant: w.facts, Now: now(),
-		Get: func(side resource.Side, ref resource.Ref) resource.Object {
-			if ref.Namespace == "" && ref.Kind != "namespaces" {
-				if side == resource.Super {
-					return find(w.super, "", ref.Name)
-				}
-				return find(w.tenant, "", ref.Name)
-			}
-			if ref.Kind == "namespaces" {
-				if own := find(w.tenant, "", ref.Name); own != nil && side == resource.Tenant {
-					return own
-				}
-				return namespaceOn(side, ref.Name)
-			}
+	get := func(side resource.Side, ref resource.Ref) resource.Object {
+		if ref.Namespace == "" && ref.Kind != "namespaces" {
 			if side == resource.Super {
-				return find(w.super, names.SuperNamespace(tenantID, ref.Namespace), ref.Name)
+				return find(w.super, "", ref.Name)
 			}
-			return find(w.tenant, ref.Namespace, ref.Name)
-		},
+			return find(w.tenant, "", ref.Name)
+		}
+		if ref.Kind == "namespaces" {
+			if own := find(w.tenant, "", ref.Name); own != nil && side == resource.Tenant {
+				return own
+			}
+			return namespaceOn(side, ref.Name)
+		}
+		if side == resource.Super {
+			return find(w.super, names.SuperNamespace(tenantID, ref.Namespace), ref.Name)
+		}
+		return find(w.tenant, ref.Namespace, ref.Name)
+	}
+	return resource.View{
+		Tenant: w.facts, Now: now(), Live: true,
+		Get:   get,
+		Whole: func(ref resource.Ref) (resource.Object, error) { return get(resource.Tenant, ref), nil },
 		Each: func(side resource.Side, _ string, f func(resource.Object)) {
 			in := w.tenant
 			if side == resource.Super {

@@ -17,6 +17,11 @@ func ConfigMaps() resource.Kind {
 		GVK:    corev1.SchemeGroupVersion.WithKind("ConfigMap"),
 		New:    func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
 		Rename: names.SuperConfigMap,
+		// They may be large, and most are used by no pod.
+		MetadataOnly: true,
+		Content: func(in *corev1.ConfigMap) int {
+			return len(in.Data) + len(in.BinaryData) + immutableField(in.Immutable)
+		},
 		Needed: func(v resource.View, in *corev1.ConfigMap) bool {
 			return v.Referenced(resource.Ref{Kind: "configmaps", Namespace: in.Namespace, Name: in.Name})
 		},

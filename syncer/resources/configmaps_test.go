@@ -17,7 +17,7 @@ func TestConfigMaps(t *testing.T) {
 	in := func(name string) *corev1.ConfigMap {
 		return &corev1.ConfigMap{
 			ObjectMeta: metav1.ObjectMeta{
-				Namespace: "shop", Name: name, UID: "u", OwnerReferences: []metav1.OwnerReference{{Name: "x"}}, Finalizers: []string{"x/y"},
+				Namespace: "shop", Name: name, UID: "u", ResourceVersion: "5", OwnerReferences: []metav1.OwnerReference{{Name: "x"}}, Finalizers: []string{"x/y"},
 				Labels:      map[string]string{"app.kubernetes.io/name": "web"},
 				Annotations: map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "{}", "a": "b"},
 			},
@@ -46,6 +46,7 @@ func TestConfigMaps(t *testing.T) {
 			}
 			want := &corev1.ConfigMap{ObjectMeta: replicaMeta("shop", tc.superName, "u"), Data: map[string]string{"k": "v"}, BinaryData: map[string][]byte{"b": {1}}, Immutable: &yes}
 			want.UID, want.ResourceVersion = "", ""
+			want.Annotations[names.AnnotationContent] = "5.3"
 			if tc.superName != tc.name {
 				want.Annotations[names.AnnotationName] = tc.name
 			}

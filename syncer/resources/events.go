@@ -31,6 +31,7 @@ func Events() resource.Kind {
 		New:           func() *corev1.Event { return &corev1.Event{} },
 		Origin:        resource.Super,
 		SuperOnly:     true,
+		Passing:       true,
 		SuperSelector: resource.Selector{Fields: "metadata.namespace!=" + metav1.NamespaceSystem},
 		Unpaired:      eventUp,
 	})

@@ -504,12 +504,18 @@ func (c *clusters) view() resource.View {
 		}
 	}
 	return resource.View{
-		Tenant: c.facts, Now: now(),
+		Tenant: c.facts, Now: now(), Live: true,
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
 			if o, ok := c.at[side][ref]; ok {
 				return o
 			}
 			return nil
+		},
+		Whole: func(ref resource.Ref) (resource.Object, error) {
+			if o, ok := c.at[resource.Tenant][ref]; ok {
+				return o, nil
+			}
+			return nil, nil
 		},
 		Each: each,
 		Owned: func(kind string, owner types.UID, f func(resource.Object)) {

@@ -21,20 +21,14 @@ func OtherPods() resource.Kind {
 			Labels: names.LabelManagedBy + "!=" + names.Syncer,
 			Fields: "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
 		},
+		OnDemand: func(tenant resource.Facts) bool { return tenant.Scheduler },
 		Trim: func(pod *corev1.Pod) {
-			slim := func(in []corev1.Container) []corev1.Container {
-				var out []corev1.Container
-				for _, c := range in {
-					out = append(out, corev1.Container{Resources: c.Resources, RestartPolicy: c.RestartPolicy})
-				}
-				return out
+			node, requests := nodes.Load(pod)
+			delete(requests, corev1.ResourcePods) // which counts this one, again whenever it is asked for
+			*pod = corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
+				Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: requests}}}},
 			}
-			pod.ObjectMeta = metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion}
-			pod.Spec = corev1.PodSpec{
-				NodeName: pod.Spec.NodeName, Overhead: pod.Spec.Overhead, Resources: pod.Spec.Resources,
-				Containers: slim(pod.Spec.Containers), InitContainers: slim(pod.Spec.InitContainers),
-			}
-			pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 		},
 		Loads: nodes.Load,
 	})

@@ -29,6 +29,8 @@ func ResourceClaims() resource.Kind {
 		Needed: func(v resource.View, in *resourcev1.ResourceClaim) bool {
 			return v.Referenced(resource.Ref{Kind: kindResourceClaims, Namespace: in.Namespace, Name: in.Name})
 		},
+		UsersMatter: true, // a claim is reserved for pods that run
+
 		Down:       resourceClaimDown,
 		Merge:      func(_, _ *resourcev1.ResourceClaim) {}, // the spec is immutable
 		Up:         resourceClaimUp,

@@ -16,6 +16,11 @@ func Secrets() resource.Kind {
 		Name: "secrets",
 		GVK:  corev1.SchemeGroupVersion.WithKind("Secret"),
 		New:  func() *corev1.Secret { return &corev1.Secret{} },
+		// Most are used by no pod, and those that are hold what only pods should know.
+		MetadataOnly: true,
+		Content: func(in *corev1.Secret) int {
+			return len(in.Data) + immutableField(in.Immutable)
+		},
 		// Operators' Secrets have other names, so what refers to a Secret that is not there never reaches one of theirs.
 		Rename: names.SuperSecret,
 		// Tokens are a kind of their own.
@@ -35,4 +40,12 @@ func Secrets() resource.Kind {
 			existing.Data, existing.Immutable = want.Data, want.Immutable
 		},
 	})
+}
+
+// immutableField counts the field that says whether content may change.
+func immutableField(immutable *bool) int {
+	if immutable == nil {
+		return 0
+	}
+	return 1
 }

@@ -15,7 +15,7 @@ func Tokens() resource.Kind {
 		New:           func() *corev1.Secret { return &corev1.Secret{} },
 		SuperOnly:     true,
 		SuperSelector: resource.Selector{Labels: names.LabelManagedBy + "=" + names.Syncer + "," + names.LabelToken},
-		Trim:          func(s *corev1.Secret) { s.Data = nil }, // when they expire is in an annotation
+		MetadataOnly:  true, // when they expire is in an annotation
 		Unpaired: func(v resource.View, p resource.Pair[*corev1.Secret]) ([]resource.Op, error) {
 			if p.Super == nil || p.Super.DeletionTimestamp != nil {
 				return nil, nil

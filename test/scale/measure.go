@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -30,6 +31,8 @@ type round struct {
 	Down, Run, Up *distribution `json:",omitempty"`
 	SyncerCPU     float64       // per pod
 	SuperCPU      float64       // of the super cluster's kube-apiserver, per pod
+	TenantsCPU    float64       // of all tenants' kube-apiservers together, per pod
+	OtherCPU      float64       // of etcd, the scheduler, the nodes and the load itself, per pod
 	// Requests of vc-syncer per pod, see requests.
 	Requests requests `json:",omitempty"`
 }
@@ -146,26 +149,46 @@ func (b *bench) measure(ctx context.Context, s *syncer, r *round, l *load, measu
 	}
 	r.SyncerCPU = milliseconds(after.syncer-before.syncer) / float64(r.Pods)
 	r.SuperCPU = milliseconds(after.super-before.super) / float64(r.Pods)
+	r.TenantsCPU = milliseconds(after.tenants-before.tenants) / float64(r.Pods)
+	r.OtherCPU = milliseconds(after.other-before.other) / float64(r.Pods)
 	r.Requests = after.requests.since(before.requests, r.Pods)
 	return nil
 }
 
 // account is what processes have used so far.
 type account struct {
-	syncer, super time.Duration
-	requests      requests
+	syncer, super, tenants, other time.Duration
+	requests                      requests
 }
 
-// account reads what the super cluster's kube-apiserver and, when it runs, a vc-syncer have used.
+// account reads what everything that runs has used; a vc-syncer when there is one.
 func (b *bench) account(ctx context.Context, s *syncer) (account, error) {
 	var a account
+	var tenants, other []int
+	for _, w := range b.worlds.Tenants {
+		tenants = append(tenants, w.PID())
+	}
+	for _, p := range b.helpers {
+		other = append(other, p.PID())
+	}
+	of := map[*time.Duration][]int{
+		&a.super: {b.worlds.Super.PID()}, &a.tenants: tenants, &a.other: append(other, os.Getpid(), b.worlds.EtcdPID()),
+	}
 	var err error
-	if a.super, err = cpu(b.worlds.Super.PID()); err != nil || s == nil {
-		return a, err
+	if s != nil {
+		of[&a.syncer] = []int{s.PID()}
+		if a.requests, err = b.requests(ctx, s); err != nil {
+			return account{}, err
+		}
 	}
-	if a.requests, err = b.requests(ctx, s); err != nil {
-		return account{}, err
+	for sum, processes := range of {
+		for _, pid := range processes {
+			used, err := cpu(pid)
+			if err != nil {
+				return account{}, err
+			}
+			*sum += used
+		}
 	}
-	a.syncer, err = cpu(s.PID())
-	return a, err
+	return a, nil
 }

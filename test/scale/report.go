@@ -82,6 +82,8 @@ func lines(o options) []line {
 		{what: "Burst: created -> Ready, p99", unit: "ms", aim: "<= 1.9 x", measure: burst, figure: p99, compare: share, as: times},
 		{what: "Burst: CPU of vc-syncer for a pod", unit: "ms", aim: "<= 1.0 ms", measure: burst, figure: syncer},
 		{what: "Burst: CPU of the super API server for a pod", unit: "ms", aim: "<= 1.2 x", measure: burst, figure: super, compare: share, as: times},
+		{what: "Burst: CPU of the tenants' API servers for a pod", unit: "ms", measure: burst, figure: func(r round) float64 { return r.TenantsCPU }},
+		{what: "Burst: CPU of etcd, scheduler, nodes and load for a pod", unit: "ms", measure: burst, figure: func(r round) float64 { return r.OtherCPU }},
 		{what: fmt.Sprintf("Light load, %d pods/s: created -> Ready, median", o.LightRate), unit: "ms", aim: "<= +5 ms", measure: light,
 			figure: p50, compare: added, as: plus},
 		{what: "Light load: created -> Ready, p99", unit: "ms", measure: light, figure: p99, compare: added, as: plus},

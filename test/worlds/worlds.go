@@ -170,6 +170,9 @@ func (w *Worlds) All() []*World {
 // Dir holds the logs and files of the servers until Stop.
 func (w *Worlds) Dir() string { return w.dir }
 
+// EtcdPID is the process of the etcd that all worlds share, if they do.
+func (w *Worlds) EtcdPID() int { return w.etcd.process.cmd.Process.Pid }
+
 // Stop ends all servers and removes their files. State is worth nothing afterwards, so they are killed.
 func (w *Worlds) Stop() error {
 	for _, world := range w.All() {

@@ -30,6 +30,9 @@ func Kind() resource.Kind {
 		New:           func() *corev1.Node { return &corev1.Node{} },
 		Trim: func(n *corev1.Node) {
 			n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
+			for i := range n.Status.Conditions { // a heartbeat is no news
+				n.Status.Conditions[i].LastHeartbeatTime = n.Status.Conditions[i].LastTransitionTime
+			}
 		},
 		Needed: needed,
 		Down: func(v resource.View, machine *corev1.Node) (*corev1.Node, error) {

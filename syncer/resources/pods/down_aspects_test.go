@@ -365,11 +365,12 @@ func TestEnvironment(t *testing.T) {
 		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}
 	}
 	w := newWorld()
+	w.unread = true
 	w.put(resource.Tenant, "configmaps", shop, "endpoint", &corev1.ConfigMap{Data: map[string]string{"KUBERNETES_PORT": "x", "SERVICE_PORT": "x"}})
 	w.put(resource.Tenant, "secrets", shop, "endpoint", &corev1.Secret{Data: map[string][]byte{"KUBERNETES_PORT_443_TCP": nil}})
 	w.put(resource.Super, "configmaps", shop, "endpoint", &corev1.ConfigMap{})
 	w.put(resource.Super, "secrets", shop, "endpoint", &corev1.Secret{})
-	got := mustDown(t, w, pod(func(p *corev1.Pod) {
+	tenant := pod(func(p *corev1.Pod) {
 		p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "i"}}
 		p.Spec.Containers[0].Env = []corev1.EnvVar{
 			{Name: "URL", Value: "https://$(KUBERNETES_SERVICE_HOST)"},
@@ -386,7 +387,17 @@ func TestEnvironment(t *testing.T) {
 			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "endpoint"}}},
 			{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"}}},
 		}
-	}))
+	})
+	_, err := down(t, w, tenant)
+	if lacks, ok := resource.AsIncomplete(err); !ok || lacks.Ref != (resource.Ref{Kind: "configmaps", Namespace: shop, Name: "endpoint"}) {
+		t.Errorf("before the ConfigMap was read: got %v", err)
+	}
+	w.unread = false
+	got := mustDown(t, w, tenant)
+	w.unread = true
+	if _, err := decide(w, tenant, running(t, newWorld(), pod())); err != nil {
+		t.Errorf("a pod that exists: got %v", err)
+	}
 	want := []corev1.EnvVar{
 		{Name: "KUBERNETES_SERVICE_PORT_HTTPS", Value: "443"},
 		{Name: "KUBERNETES_PORT_443_TCP_PROTO", Value: "tcp"},

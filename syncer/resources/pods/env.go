@@ -2,10 +2,10 @@ package pods
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,9 +20,9 @@ func finishContainer(t *translation, dst, src *corev1.Container) error {
 	if err := t.copy(&own, &src.Env); err != nil {
 		return within("env", err)
 	}
-	ours := slices.DeleteFunc(t.apiServer(), func(e corev1.EnvVar) bool { return t.sets(src, e.Name) })
+	ours, err := t.missing(src, t.apiServer())
 	dst.Env = slices.Concat(ours, own)
-	return nil
+	return err
 }
 
 // finishEphemeral does the same for an ephemeral container.
@@ -52,32 +52,46 @@ func (t *translation) apiServer() []corev1.EnvVar {
 	}
 }
 
-// sets says whether the tenant sets the variable itself, which always beats what the cluster sets.
-func (t *translation) sets(container *corev1.Container, name string) bool {
-	if slices.ContainsFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == name }) {
-		return true
+// missing returns those of some variables that the tenant does not set itself for a container, which always beats what the
+// cluster sets. In a pod that exists, they are what they are.
+func (t *translation) missing(container *corev1.Container, variables []corev1.EnvVar) ([]corev1.EnvVar, error) {
+	if t.lenient {
+		return variables, nil
+	}
+	set := map[string]bool{}
+	for _, e := range container.Env {
+		set[e.Name] = true
 	}
 	for _, from := range container.EnvFrom {
-		key, ok := strings.CutPrefix(name, from.Prefix)
-		if !ok {
-			continue
+		keys, err := t.keys(from)
+		if err != nil {
+			return nil, err
 		}
-		switch {
-		case from.ConfigMapRef != nil:
-			ref := resource.Ref{Kind: "configmaps", Namespace: t.pod.Namespace, Name: from.ConfigMapRef.Name}
-			if c, ok := t.view.Get(resource.Tenant, ref).(*corev1.ConfigMap); ok && c != nil {
-				if _, ok := c.Data[key]; ok {
-					return true
-				}
-			}
-		case from.SecretRef != nil:
-			ref := resource.Ref{Kind: "secrets", Namespace: t.pod.Namespace, Name: from.SecretRef.Name}
-			if s, ok := t.view.Get(resource.Tenant, ref).(*corev1.Secret); ok && s != nil {
-				if _, ok := s.Data[key]; ok {
-					return true
-				}
-			}
+		for _, key := range keys {
+			set[from.Prefix+key] = true
 		}
 	}
-	return false
+	return slices.DeleteFunc(variables, func(e corev1.EnvVar) bool { return set[e.Name] }), nil
+}
+
+// keys returns the keys of what variables are taken from.
+func (t *translation) keys(from corev1.EnvFromSource) ([]string, error) {
+	ref := resource.Ref{Namespace: t.pod.Namespace}
+	switch {
+	case from.ConfigMapRef != nil:
+		ref.Kind, ref.Name = resource.ConfigMaps, from.ConfigMapRef.Name
+	case from.SecretRef != nil:
+		ref.Kind, ref.Name = resource.Secrets, from.SecretRef.Name
+	default:
+		return nil, nil
+	}
+	o, err := t.view.Whole(ref)
+	switch whole := o.(type) {
+	case *corev1.ConfigMap:
+		return slices.Collect(maps.Keys(whole.Data)), err
+	case *corev1.Secret:
+		return slices.Collect(maps.Keys(whole.Data)), err
+	default:
+		return nil, err
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	psa "k8s.io/pod-security-admission/api"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -212,9 +213,14 @@ func mergeImages(existing, want []corev1.Container) {
 	}
 }
 
-// trim drops what nobody reads. Of a replica that is most of the spec: only its creation needs it.
+// trim drops what nobody reads. Of a pod that is in the super cluster that is most of the spec: only its creation needs it.
 func trim(pod *corev1.Pod) {
+	shareResources(pod)
 	if !replica(pod) {
+		if started(pod) || terminal(pod) { // it will not be created again
+			trimStarted(pod.Spec.InitContainers)
+			trimStarted(pod.Spec.Containers)
+		}
 		return
 	}
 	in := pod.Spec
@@ -235,6 +241,53 @@ func trimContainers(in []corev1.Container) []corev1.Container {
 		out = append(out, corev1.Container{Name: c.Name, Image: c.Image, Resources: c.Resources, RestartPolicy: c.RestartPolicy})
 	}
 	return out
+}
+
+// trimStarted leaves of containers of the tenant's what may change, what they refer to, and what they show of the pod.
+func trimStarted(containers []corev1.Container) {
+	for i, c := range containers {
+		containers[i] = corev1.Container{
+			Name: c.Name, Image: c.Image, Resources: c.Resources, ResizePolicy: c.ResizePolicy, RestartPolicy: c.RestartPolicy, EnvFrom: c.EnvFrom,
+		}
+		for _, e := range c.Env {
+			if e.ValueFrom != nil {
+				containers[i].Env = append(containers[i].Env, e)
+			}
+		}
+	}
+}
+
+// shareResources makes lists of resources that are equal the same: maps are large, and the status of a pod repeats its spec.
+func shareResources(pod *corev1.Pod) {
+	var seen []corev1.ResourceList
+	share := func(list *corev1.ResourceList) {
+		if len(*list) == 0 {
+			return
+		}
+		i := slices.IndexFunc(seen, func(l corev1.ResourceList) bool { return equality.Semantic.DeepEqual(l, *list) })
+		if i < 0 {
+			seen = append(seen, *list)
+			return
+		}
+		*list = seen[i]
+	}
+	requirements := func(r *corev1.ResourceRequirements) {
+		if r != nil {
+			share(&r.Requests)
+			share(&r.Limits)
+		}
+	}
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			requirements(&containers[i].Resources)
+		}
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			share(&statuses[i].AllocatedResources)
+			requirements(statuses[i].Resources)
+		}
+	}
 }
 
 // replica says whether a pod is one of the super cluster's, by its namespace: which side it comes from is not told.

@@ -75,7 +75,11 @@ func fromNode(condition corev1.PodConditionType) bool {
 func finishCondition(t *translation, dst, src *corev1.PodCondition) error {
 	previous := int64(0)
 	if i := slices.IndexFunc(t.pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == src.Type }); i >= 0 {
-		previous = t.pod.Status.Conditions[i].ObservedGeneration
+		had := t.pod.Status.Conditions[i]
+		previous = had.ObservedGeneration
+		if src.Type == corev1.PodScheduled && had.Status == src.Status && src.Status == corev1.ConditionTrue {
+			dst.LastTransitionTime = had.LastTransitionTime // the tenant's API server noted it when it bound the pod
+		}
 	}
 	dst.ObservedGeneration = t.generation(src.ObservedGeneration, previous)
 	return t.scrub(&dst.Message, src.Message)

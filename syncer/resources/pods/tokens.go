@@ -21,6 +21,9 @@ const (
 	kindAccounts = "serviceaccounts"
 )
 
+// checkMinted is when a pod is looked at again after its tokens were made: how long they last is known then.
+const checkMinted = time.Minute
+
 // oldToken is the age at which a token is renewed however long it lasts, as the kubelet does.
 const oldToken = 24 * time.Hour
 
@@ -151,12 +154,15 @@ func mint(v resource.View, tenant *corev1.Pod) ([]resource.Op, error) {
 		switch {
 		case existing.Annotations[names.AnnotationUID] != string(tenant.UID):
 			why = resource.Replaced
-		case expiring(v.Now, existing):
-			why = resource.Expiring
 		default:
-			return nil, nil
+			if due := renewal(existing); v.Now.Before(due) {
+				v.LookAgain(due)
+				return nil, nil
+			}
+			why = resource.Expiring
 		}
 	}
+	v.LookAgain(v.Now.Add(checkMinted))
 	return []resource.Op{{Side: resource.Super, Verb: resource.Mint, Tokens: wanted, Why: why, Object: &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      ref.Name,
@@ -176,15 +182,16 @@ func mint(v resource.View, tenant *corev1.Pod) ([]resource.Op, error) {
 	}}}, nil
 }
 
-// expiring says whether it is time for new tokens: after four fifths of their life, or a day.
-func expiring(now time.Time, secret *corev1.Secret) bool {
+// renewal returns when it is time for new tokens: after four fifths of their life, or a day. It is long ago when the Secret does
+// not tell.
+func renewal(secret *corev1.Secret) time.Time {
 	issued, err := time.Parse(time.RFC3339, secret.Annotations[names.AnnotationTokenIssued])
 	if err != nil {
-		return true
+		return time.Time{}
 	}
 	expiry, err := time.Parse(time.RFC3339, secret.Annotations[names.AnnotationTokenExpiry])
 	if err != nil {
-		return true
+		return time.Time{}
 	}
-	return !now.Before(issued.Add(min(expiry.Sub(issued)*4/5, oldToken)))
+	return issued.Add(min(expiry.Sub(issued)*4/5, oldToken))
 }

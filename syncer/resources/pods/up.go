@@ -49,12 +49,16 @@ func (k *kind) up(v resource.View, p resource.Pair[*corev1.Pod]) ([]resource.Op,
 	if len(ops) > 0 {
 		return ops, rejection
 	}
+	report := k.report
 	if tenant.Spec.NodeName == "" && super.Spec.NodeName != "" && tenant.DeletionTimestamp == nil {
 		ops = append(ops, resource.Op{Side: resource.Tenant, Verb: resource.Bind, Object: tenant, Node: super.Spec.NodeName, Why: resource.Bound})
+		if super.Status.StartTime == nil { // the binding says all that there is to say; its event brings the key back
+			report = func(resource.View, *corev1.Pod, *corev1.Pod) ([]resource.Op, error) { return nil, nil }
+		}
 	}
 	// What the super cluster may refuse comes last, so that it keeps nothing else from happening.
 	for _, step := range []func(resource.View, *corev1.Pod, *corev1.Pod) ([]resource.Op, error){
-		renew, k.report, remove, transparent, readinessGates, k.change,
+		renew, report, remove, transparent, readinessGates, k.change,
 	} {
 		more, err := step(v, tenant, super)
 		ops = append(ops, more...)

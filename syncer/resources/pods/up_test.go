@@ -35,6 +35,20 @@ func unscheduled(p *corev1.Pod) {
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
 }
 func jobFinalizer(p *corev1.Pod) { p.Finalizers = []string{"batch.kubernetes.io/job-tracking"} }
+func scheduled(p *corev1.Pod) {
+	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
+	scheduledAt(0)(p)
+}
+
+// scheduledAt is what an API server notes when it binds a pod, so many seconds after the start.
+func scheduledAt(seconds int) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodPending
+		p.Status.Conditions = []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(start.Add(time.Duration(seconds) * time.Second)),
+		}}
+	}
+}
 func onNode(name string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Spec.NodeName = name }
 }
@@ -52,6 +66,8 @@ func TestLife(t *testing.T) {
 		"NotScheduled":          {tenant: changes{}, super: changes{unscheduled}, synced: true},
 		"Scheduled":             {tenant: changes{}, super: changes{}, synced: true, want: []string{"Bind tenant Bound"}},
 		"ScheduledAndStarted":   {tenant: changes{}, super: changes{}, want: []string{"Bind tenant Bound", "PatchStatus tenant Status"}},
+		"ScheduledOnly":         {tenant: changes{}, super: changes{scheduled}, want: []string{"Bind tenant Bound"}},
+		"BoundOnly":             {tenant: changes{onNode(node), scheduledAt(1)}, super: changes{scheduled}},
 		"Running":               {tenant: changes{bound}, super: changes{}, synced: true},
 		"StatusChanged":         {tenant: changes{bound}, super: changes{}, want: []string{"PatchStatus tenant Status"}},
 		"TenantDeletes":         {tenant: changes{bound, deleting(30)}, super: changes{}, synced: true, want: []string{"Delete super Deleted grace=30"}},
@@ -463,16 +479,17 @@ func TestTokens(t *testing.T) {
 		after  time.Duration
 		super  func(*corev1.Pod)
 		want   string
+		again  time.Duration // until the pod is looked at again
 	}{
-		"Absent":             {want: resource.Missing},
-		"Present":            {secret: secret(nil)},
-		"BeforeFourFifths":   {secret: secret(nil), after: 47 * time.Minute},
-		"AfterFourFifths":    {secret: secret(nil), after: 48 * time.Minute, want: resource.Expiring},
-		"ADay":               {secret: secret(expiry(1000 * time.Hour)), after: 24 * time.Hour, want: resource.Expiring},
-		"LessThanADay":       {secret: secret(expiry(1000 * time.Hour)), after: 23 * time.Hour},
-		"ShorterThanAsked":   {secret: secret(expiry(10 * time.Minute)), after: 7 * time.Minute},
-		"OfAnotherTenantPod": {secret: secret(func(s *corev1.Secret) { s.Annotations[names.AnnotationUID] = "other" }), want: resource.Replaced},
-		"Unreadable":         {secret: secret(func(s *corev1.Secret) { delete(s.Annotations, names.AnnotationTokenIssued) }), want: resource.Expiring},
+		"Absent":             {want: resource.Missing, again: time.Minute},
+		"Present":            {secret: secret(nil), again: 48 * time.Minute},
+		"BeforeFourFifths":   {secret: secret(nil), after: 47 * time.Minute, again: time.Minute},
+		"AfterFourFifths":    {secret: secret(nil), after: 48 * time.Minute, want: resource.Expiring, again: time.Minute},
+		"ADay":               {secret: secret(expiry(1000 * time.Hour)), after: 24 * time.Hour, want: resource.Expiring, again: time.Minute},
+		"LessThanADay":       {secret: secret(expiry(1000 * time.Hour)), after: 23 * time.Hour, again: time.Hour},
+		"ShorterThanAsked":   {secret: secret(expiry(10 * time.Minute)), after: 7 * time.Minute, again: time.Minute},
+		"OfAnotherTenantPod": {secret: secret(func(s *corev1.Secret) { s.Annotations[names.AnnotationUID] = "other" }), want: resource.Replaced, again: time.Minute},
+		"Unreadable":         {secret: secret(func(s *corev1.Secret) { delete(s.Annotations, names.AnnotationTokenIssued) }), want: resource.Expiring, again: time.Minute},
 		"PodFinished":        {super: failed},
 		"PodDeleted":         {super: deleting(30)},
 	} {
@@ -499,6 +516,9 @@ func TestTokens(t *testing.T) {
 			}
 			if want := strings.Fields(tc.want); !cmp.Equal(want, got, cmpopts.EquateEmpty()) {
 				t.Errorf("minted for %v, want %v", got, want)
+			}
+			if again := max(w.again.Sub(w.now), 0); again != tc.again {
+				t.Errorf("looked at again after %s, want %s", again, tc.again)
 			}
 		})
 	}

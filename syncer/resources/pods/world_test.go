@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,6 +34,9 @@ type world struct {
 	now    time.Time
 	caches map[resource.Side]map[resource.Ref]resource.Object
 	pods   resource.Resource[*corev1.Pod]
+	// unread says that nothing was read that caches leave out.
+	unread bool
+	again  time.Time // when the last decision asked for another one
 }
 
 // newWorld has a tenant with the Services that pods need, and the namespace shop on both sides.
@@ -89,7 +93,14 @@ func (w *world) remove(side resource.Side, kind, namespace, name string) {
 
 func (w *world) view() resource.View {
 	return resource.View{
-		Tenant: w.facts, Now: w.now,
+		Tenant: w.facts, Now: w.now, Live: true,
+		Again: func(at time.Time) { w.again = at },
+		Whole: func(ref resource.Ref) (resource.Object, error) {
+			if w.unread {
+				return nil, &resource.Incomplete{Ref: ref}
+			}
+			return w.caches[resource.Tenant][ref], nil
+		},
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
 			if o, ok := w.caches[side][ref]; ok {
 				return o
@@ -230,6 +241,16 @@ func decide(w *world, tenant, super *corev1.Pod) ([]resource.Op, error) {
 	if diff := cmp.Diff(encode(ops), encode(again)); diff != "" {
 		return nil, fmt.Errorf("the decision is not deterministic: %s", diff)
 	}
+	for _, pod := range []**corev1.Pod{&p.Tenant, &p.Super} {
+		if *pod != nil {
+			*pod = (*pod).DeepCopy()
+			trim(*pod)
+		}
+	}
+	cached, _ := w.pods.Decide(w.view(), key, p)
+	if diff := cmp.Diff(encode(trimmedOps(ops)), encode(trimmedOps(cached))); diff != "" {
+		return nil, fmt.Errorf("the decision about what is cached is another one: %s", diff)
+	}
 	return ops, err
 }
 
@@ -343,6 +364,19 @@ func summary(ops []resource.Op) []string {
 			s += " absent"
 		}
 		out = append(out, s)
+	}
+	return out
+}
+
+// trimmedOps returns operations on what is cached of pods that exist.
+func trimmedOps(in []resource.Op) []resource.Op {
+	out := slices.Clone(in)
+	for i := range out {
+		if pod, ok := out[i].Object.(*corev1.Pod); ok && out[i].Verb != resource.Create {
+			pod = pod.DeepCopy()
+			trim(pod)
+			out[i].Object = pod
+		}
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -847,20 +848,43 @@ func TestEventsReachTheTenant(t *testing.T) {
 	r.namespace(t, of, "events")
 	made := usingPod(t, of, "events", "p", "", "db")
 	super := r.superPod(t, of, "events", "p")
-	now := metav1.Now()
-	_, err := w.Super.Client.CoreV1().Events(super.Namespace).Create(t.Context(), &corev1.Event{
-		ObjectMeta:     metav1.ObjectMeta{Name: "p.1"},
-		InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: super.Namespace, Name: "p", UID: super.UID},
-		Reason:         "Pulled", Message: "in " + super.Namespace + `: secret "` + names.SuperSecret("db") + `" not found`, Type: corev1.EventTypeNormal,
-		FirstTimestamp: now, LastTimestamp: now, Count: 1,
-	}, metav1.CreateOptions{})
-	if err != nil {
+	report := func(reason string) {
+		t.Helper()
+		now := metav1.Now()
+		_, err := w.Super.Client.CoreV1().Events(super.Namespace).Create(t.Context(), &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Name: "p." + strings.ToLower(reason)},
+			InvolvedObject: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: super.Namespace, Name: "p", UID: super.UID},
+			Reason:         reason, Message: "in " + super.Namespace + `: secret "` + names.SuperSecret("db") + `" not found`, Type: corev1.EventTypeNormal,
+			FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrives := func(reason string) {
+		t.Helper()
+		got := waitForEvent(t, of, "events", "p", reason)
+		if got.InvolvedObject.UID != made.UID || got.Message != `in events: secret "db" not found` {
+			t.Errorf("event is %+v", got)
+		}
+	}
+	report("Pulled")
+	arrives("Pulled")
+
+	// What happens while the tenant cannot be told is told when it is back.
+	if err := of.world.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	got := waitForEvent(t, of, "events", "p", "Pulled")
-	if got.InvolvedObject.UID != made.UID || got.Message != `in events: secret "db" not found` {
-		t.Errorf("event is %+v", got)
-	}
+	resume := sync.OnceFunc(func() {
+		if err := of.world.Resume(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(resume)
+	r.waitFor(t, of, metav1.ConditionFalse, "Lost")
+	report("Killing")
+	resume()
+	arrives("Killing")
 }
 
 // Claims are provisioned in the super cluster, and the tenant binds them by itself.
