@@ -2,7 +2,7 @@ package v1alpha1
 
 import "k8s.io/apimachinery/pkg/api/resource"
 
-// BudgetSpec bounds what a tenant may cost vc-syncer, the super cluster and thereby other tenants. A field that is not set
+// BudgetSpec bounds what a tenant may cost vc-syncer, the super cluster and thereby other tenants. A field that is not set, or zero,
 // has the default of vc-syncer, which its flags change.
 type BudgetSpec struct {
 	// Weight is how many calls to the super cluster the tenant makes in each of its turns while others wait for theirs. A
@@ -28,15 +28,11 @@ type BudgetSpec struct {
 	// DecisionCPU is how much of a processor decisions about objects of the tenant take, on average over ten seconds, in cores:
 	// 500m is half a second in each second. Further decisions wait. The time of a decision is measured by the clock. When not
 	// set, 1.
-	// +kubebuilder:validation:Pattern=`^([1-9][0-9]*m?|[0-9]+\.[0-9]*[1-9])$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self > 0",message="decisionCPU must be more than 0, for instance 500m"
 	// +optional
 	DecisionCPU *resource.Quantity `json:"decisionCPU,omitempty"`
 
 	// CachedBytes bounds what vc-syncer keeps of the tenant's objects, of all kinds together. An object counts with its size in
 	// protobuf and 1 KiB. A tenant with more is not synchronised until it has less. When not set, 256Mi.
-	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(k|M|G|Ki|Mi|Gi)?$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self > 0",message="cachedBytes must be more than 0, for instance 256Mi"
 	// +optional
 	CachedBytes *resource.Quantity `json:"cachedBytes,omitempty"`
 
@@ -71,8 +67,6 @@ type ResourceBudget struct {
 
 	// CachedBytes bounds what vc-syncer keeps of the kind, as spec.budget.cachedBytes does for all kinds together. When not
 	// set, only that one counts.
-	// +kubebuilder:validation:Pattern=`^[1-9][0-9]*(k|M|G|Ki|Mi|Gi)?$`
-	// +kubebuilder:validation:XValidation:rule="type(self) == string || self > 0",message="cachedBytes must be more than 0, for instance 256Mi"
 	// +optional
 	CachedBytes *resource.Quantity `json:"cachedBytes,omitempty"`
 }

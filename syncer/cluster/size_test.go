@@ -38,7 +38,7 @@ func namedMap(name string) *corev1.ConfigMap {
 func TestSizes(t *testing.T) {
 	const text = 5000
 	content := map[string]string{"a": strings.Repeat("x", text)}
-	meta := metav1.ObjectMeta{Name: "x", ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: &metav1.FieldsV1{Raw: make([]byte, text)}}}}
+	meta := metav1.ObjectMeta{Name: "x", ManagedFields: []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1(strings.Repeat("x", text))}}}
 	for name, tc := range map[string]struct {
 		of  resource.Object
 		min int64
