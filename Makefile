@@ -243,6 +243,14 @@ bench: up ## Measure, and write the figures into docs/performance.md
 scale: third-party $(BIN)/.kwok-$(KWOK_VERSION) ## Measure vc-syncer under load against real API servers (FLAGS)
 	@go run ./test/scale $(FLAGS)
 
+DURATION ?= 15m
+
+# FLAGS for instance: -race, -tenants 3, -replay FILE. It is not run by go run, which would leave it alone when told to stop.
+.PHONY: chaos
+chaos: third-party $(BIN)/.kwok-$(KWOK_VERSION) ## Let everything around vc-syncer fail under load, and compare both sides (SEED, DURATION, FLAGS)
+	@go build -trimpath -o $(LOCAL)/chaos/chaos ./test/chaos
+	@exec $(LOCAL)/chaos/chaos -duration $(DURATION) $(if $(SEED),-seed $(SEED)) $(FLAGS)
+
 .PHONY: conformance-suite
 conformance-suite: $(BIN)/.e2e-suite-$(KUBERNETES_VERSION)
 
@@ -260,10 +268,12 @@ lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION) $(BIN)/.helm-$(HELM_VERSION
 
 .PHONY: generate
 generate: $(BIN)/.controller-gen-$(CONTROLLER_GEN_VERSION) $(BIN)/.crd-ref-docs-$(CRD_REF_DOCS_VERSION) ## Regenerate deep copies, CRDs, roles and reference pages
+	@go run ./hack/kinds api/v1alpha1/zz_generated.kinds.go
 	@controller-gen object paths=./api/... crd output:crd:dir=config/crd
 	@cp config/crd/*.yaml charts/virtualcluster/crds/
 	@controller-gen rbac:roleName=vc-manager paths=./controllers/... output:rbac:dir=config/rbac/vc-manager
 	@controller-gen rbac:roleName=vc-syncer paths=./syncer/... output:rbac:dir=config/rbac/vc-syncer
+	@cp config/rbac/vc-syncer/role.yaml charts/virtualcluster/vc-syncer-rights.yaml
 	@crd-ref-docs --source-path=api/v1alpha1 --config=hack/docs/reference.yaml --templates-dir=hack/docs --renderer=markdown \
 		--output-path=docs/reference.md --log-level=ERROR
 	@go run ./hack/docs docs/compatibility.md

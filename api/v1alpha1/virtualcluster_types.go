@@ -115,10 +115,6 @@ type SyncSpec struct {
 	Disabled []OptionalKind `json:"disabled,omitempty"`
 }
 
-// OptionalKind is the plural name of a kind that can be switched off.
-// +kubebuilder:validation:Enum=deviceclasses;events;ingressclasses;ingresses;networkpolicies;poddisruptionbudgets;priorityclasses;resourceclaims;runtimeclasses;storageclasses
-type OptionalKind string
-
 // SchedulerSpec says who assigns the tenant's pods to nodes.
 type SchedulerSpec struct {
 	// Enabled gives the tenant a scheduler of its own. Its pods then go to the super cluster once that scheduler has chosen

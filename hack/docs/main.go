@@ -36,14 +36,8 @@ func run(args []string) error {
 	if len(args) != 1 {
 		return errors.New("give the file to write")
 	}
-	t := template.New("compatibility")
-	// Every kind has a template of its name: one that nobody wrote is an error.
-	t.Funcs(template.FuncMap{"note": func(kind string) (string, error) {
-		var text strings.Builder
-		err := t.ExecuteTemplate(&text, kind, nil)
-		return text.String(), err
-	}})
-	if _, err := t.Parse(page); err != nil {
+	t, err := template.New("compatibility").Parse(page)
+	if err != nil {
 		return fmt.Errorf("reading the template: %w", err)
 	}
 	spec, status := fields()
@@ -55,9 +49,13 @@ func run(args []string) error {
 }
 
 // kind is a row of the table of kinds.
-type kind struct{ Name, Way string }
+type kind struct{ Name, Way, SwitchedOff, About string }
 
 func kinds() []kind {
+	about, off := resources.About(), map[string]string{}
+	for _, k := range resources.Switchable() {
+		off[k.Name] = "yes"
+	}
 	var rows []kind
 	for _, k := range resources.All(resources.Options{}) {
 		way := "down"
@@ -67,7 +65,7 @@ func kinds() []kind {
 		case k.SuperOnly:
 			way = "made in the super cluster"
 		}
-		rows = append(rows, kind{Name: k.Name, Way: way})
+		rows = append(rows, kind{Name: k.Name, Way: way, SwitchedOff: cmp.Or(off[k.Name], "no"), About: about[k.Name]})
 	}
 	slices.SortFunc(rows, func(a, b kind) int { return cmp.Or(cmp.Compare(a.Way, b.Way), cmp.Compare(a.Name, b.Name)) })
 	return rows

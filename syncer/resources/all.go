@@ -1,6 +1,6 @@
 // Package resources describes the kinds that the syncer synchronises, one file each, in the vocabulary of package
-// resource. It is pure: translations return new objects and never write to their inputs. All lists the kinds; adding
-// one is a file, its table test and a line there.
+// resource. It is pure: translations return new objects and never write to their inputs. All lists the kinds. CONTRIBUTING.md
+// says how to add one, and TestEveryKindIsComplete names what is missing.
 package resources
 
 import (
@@ -19,7 +19,10 @@ type Options struct {
 }
 
 // All returns the kinds, in no particular order.
-func All(o Options) []resource.Kind {
+func All(o Options) []resource.Kind { return append(required(o), Switchable()...) }
+
+// required returns the kinds that pods cannot do without, and those that hold data.
+func required(o Options) []resource.Kind {
 	return []resource.Kind{
 		Namespaces(o.AgentNamespace),
 		StreamRights(),
@@ -30,11 +33,17 @@ func All(o Options) []resource.Kind {
 		Secrets(),
 		Tokens(),
 		ServiceAccounts(),
-		Events(),
 		nodes.Kind(),
 		OtherPods(),
 		PersistentVolumeClaims(),
 		PersistentVolumes(),
+	}
+}
+
+// Switchable returns the kinds that an administrator can switch off for a tenant.
+func Switchable() []resource.Kind {
+	return []resource.Kind{
+		Events(),
 		StorageClasses(),
 		IngressClasses(),
 		Ingresses(),
@@ -44,5 +53,6 @@ func All(o Options) []resource.Kind {
 		DeviceClasses(),
 		ResourceClaims(),
 		RuntimeClasses(),
+		VolumeAttributesClasses(),
 	}
 }

@@ -41,6 +41,9 @@ func TestNamespaces(t *testing.T) {
 	if binding.Namespace != super.Name || binding.RoleRef.Name != names.VNAgentStreamsRole || binding.Subjects[0].Namespace != "vc-system" {
 		t.Errorf("the rights of vn-agent are %s", encode(t, binding))
 	}
+	if of, ok := resources.StreamRights().Route(binding); !ok || of != (resource.Ref{Kind: "namespaces", Name: "shop"}) {
+		t.Errorf("a change of the rights is one of %s", of)
+	}
 	w.super = []resource.Object{binding}
 	if ops, err = decide(t, resources.Namespaces("vc-system"), w, "", "shop", in, super); len(ops) > 0 || err != nil {
 		t.Errorf("in sync: got %s, %v", encode(t, ops), err)

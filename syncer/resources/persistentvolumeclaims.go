@@ -27,7 +27,8 @@ func PersistentVolumeClaims() resource.Kind {
 		Down:     claimDown,
 		Prepare:  claimPrepare,
 		Merge: func(existing, want *corev1.PersistentVolumeClaim) {
-			existing.Spec.Resources.Requests = want.Spec.Resources.Requests // all else is immutable
+			existing.Spec.Resources.Requests = want.Spec.Resources.Requests
+			mergeAttributesClass(existing, want) // all else is immutable
 		},
 		Up:         claimUp,
 		Unpaired:   reserve,
@@ -35,9 +36,12 @@ func PersistentVolumeClaims() resource.Kind {
 	})
 }
 
-// claimReferences names the volume of a claim, and what it is filled from.
+// claimReferences names the volume of a claim, its class of volume attributes, and what it is filled from.
 func claimReferences(in *corev1.PersistentVolumeClaim) []resource.Ref {
 	refs := sourceOf(in)
+	if class, asked := attributesClassOf(in); asked {
+		refs = append(refs, class)
+	}
 	if in.Spec.VolumeName != "" {
 		refs = append(refs, volumeRef(in.Spec.VolumeName))
 	}
@@ -90,16 +94,18 @@ func claimDown(v resource.View, in *corev1.PersistentVolumeClaim) (*corev1.Persi
 			retained = pv.Name
 		}
 	}
+	attributes, refused := attributesClass(v, in)
 	out := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{
-		AccessModes:      in.Spec.AccessModes,
-		Resources:        corev1.VolumeResourceRequirements{Requests: in.Spec.Resources.Requests},
-		StorageClassName: in.Spec.StorageClassName,
-		VolumeMode:       in.Spec.VolumeMode,
-		DataSource:       in.Spec.DataSource,
-		VolumeName:       retained,
+		AccessModes:               in.Spec.AccessModes,
+		Resources:                 corev1.VolumeResourceRequirements{Requests: in.Spec.Resources.Requests},
+		StorageClassName:          in.Spec.StorageClassName,
+		VolumeMode:                in.Spec.VolumeMode,
+		DataSource:                in.Spec.DataSource,
+		VolumeName:                retained,
+		VolumeAttributesClassName: attributes,
 	}}
 	v.CopyMeta(in, out)
-	return out, nil
+	return out, refused
 }
 
 // claimable says what keeps a new claim from getting a volume. It returns the volume of the super cluster that the claim asks
@@ -233,8 +239,8 @@ func cloneable(in *corev1.PersistentVolumeClaim) bool {
 	return from == nil || sourceOf(in) != nil
 }
 
-// claimUp brings back the size that a bound claim has, and how far growing it is. That it is bound, the tenant finds out
-// by itself.
+// claimUp brings back the size and the class of volume attributes that a bound claim has, and how far a change of them is. That
+// it is bound, the tenant finds out by itself.
 func claimUp(_ resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([]resource.Op, error) {
 	if p.Tenant.Status.Phase != corev1.ClaimBound || p.Super.Status.Phase != corev1.ClaimBound {
 		return nil, claimIgnored(p)
@@ -244,6 +250,7 @@ func claimUp(_ resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([
 		to.Status.AllocatedResources = p.Super.Status.AllocatedResources
 		to.Status.AllocatedResourceStatuses = p.Super.Status.AllocatedResourceStatuses
 		to.Status.Conditions = p.Super.Status.Conditions
+		reportAttributesClass(to, p.Super)
 	})
 	if err != nil {
 		return nil, err
@@ -254,12 +261,9 @@ func claimUp(_ resource.View, p resource.Pair[*corev1.PersistentVolumeClaim]) ([
 // claimIgnored tells what a claim asks for and does not get.
 func claimIgnored(p resource.Pair[*corev1.PersistentVolumeClaim]) error {
 	inTenant, inSuper := p.Tenant.Spec.VolumeName, p.Super.Spec.VolumeName
-	switch {
-	case inTenant != "" && inSuper != "" && inTenant != inSuper:
-		return resource.Rejected("VolumeMismatch",
-			"pods that use this claim get volume %s, not %s: to get that one, delete the claim and make it again with spec.volumeName, after volume %s was released", inSuper, inTenant, inTenant)
-	case p.Tenant.Spec.VolumeAttributesClassName != nil && *p.Tenant.Spec.VolumeAttributesClassName != "":
-		return resource.Rejected("VolumeAttributesClassNotOffered", "spec.volumeAttributesClassName has no effect: classes of volume attributes are not offered here")
+	if inTenant == "" || inSuper == "" || inTenant == inSuper {
+		return nil
 	}
-	return nil
+	return resource.Rejected("VolumeMismatch",
+		"pods that use this claim get volume %s, not %s: to get that one, delete the claim and make it again with spec.volumeName, after volume %s was released", inSuper, inTenant, inTenant)
 }

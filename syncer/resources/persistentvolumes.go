@@ -128,6 +128,7 @@ func volumeDown(v resource.View, in *corev1.PersistentVolume) (*corev1.Persisten
 		StorageClassName:              in.Spec.StorageClassName,
 		PersistentVolumeReclaimPolicy: policy,
 		NodeAffinity:                  in.Spec.NodeAffinity,
+		VolumeAttributesClassName:     shownAttributesClass(in, claim),
 		ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: ref.Namespace, Name: ref.Name},
 		PersistentVolumeSource:        corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: in.Name}},
 	}}
@@ -143,6 +144,9 @@ func volumeDown(v resource.View, in *corev1.PersistentVolume) (*corev1.Persisten
 func volumeMerge(existing, want *corev1.PersistentVolume) {
 	existing.Spec.Capacity, existing.Spec.NodeAffinity = want.Spec.Capacity, want.Spec.NodeAffinity
 	existing.Spec.PersistentVolumeReclaimPolicy = want.Spec.PersistentVolumeReclaimPolicy
+	if want.Spec.VolumeAttributesClassName != nil { // which cannot be removed
+		existing.Spec.VolumeAttributesClassName = want.Spec.VolumeAttributesClassName
+	}
 	if is, of := existing.Spec.ClaimRef, want.Spec.ClaimRef; is == nil || of.UID != "" && !sameClaim(is, of) {
 		existing.Spec.ClaimRef = of
 	}

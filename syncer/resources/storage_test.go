@@ -403,13 +403,11 @@ func TestRetainedVolumesStayReserved(t *testing.T) {
 // What a claim asks for and does not get is told.
 func TestClaimsAreToldWhatHasNoEffect(t *testing.T) {
 	elsewhere := func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeName = "mine" }
-	class := func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeAttributesClassName = new("gold") }
 	for name, tc := range map[string]struct {
 		in     *corev1.PersistentVolumeClaim
 		reason string
 	}{
-		"BoundToAnother":   {claim(bound, elsewhere), "VolumeMismatch"},
-		"VolumeAttributes": {claim(bound, class), "VolumeAttributesClassNotOffered"},
+		"BoundToAnother": {claim(bound, elsewhere), "VolumeMismatch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			super := superClaim(bound)

@@ -28,11 +28,9 @@ func StorageClasses() resource.Kind {
 		New:           func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
 		Down: func(_ resource.View, in *storagev1.StorageClass) (*storagev1.StorageClass, error) {
 			out := &storagev1.StorageClass{
-				Provisioner: in.Provisioner, Parameters: maps.Clone(in.Parameters), ReclaimPolicy: in.ReclaimPolicy,
+				Provisioner: in.Provisioner, Parameters: withoutSecrets(in.Parameters), ReclaimPolicy: in.ReclaimPolicy,
 				VolumeBindingMode: in.VolumeBindingMode, AllowVolumeExpansion: in.AllowVolumeExpansion, AllowedTopologies: in.AllowedTopologies,
 			}
-			// Names of the operator's secrets.
-			maps.DeleteFunc(out.Parameters, func(key, _ string) bool { return strings.Contains(key, "secret") })
 			if value, ok := in.Annotations[defaultClass]; ok {
 				out.Annotations = map[string]string{defaultClass: value}
 			}
@@ -42,4 +40,11 @@ func StorageClasses() resource.Kind {
 			existing.AllowVolumeExpansion = want.AllowVolumeExpansion // all else is immutable
 		},
 	})
+}
+
+// withoutSecrets returns the parameters of a class that do not name Secrets of the operator.
+func withoutSecrets(parameters map[string]string) map[string]string {
+	out := maps.Clone(parameters)
+	maps.DeleteFunc(out, func(key, _ string) bool { return strings.Contains(key, "secret") })
+	return out
 }

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	_ "embed" // for what the fake nodes do
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,9 +31,6 @@ const (
 	// syncTimeout bounds the start of a vc-syncer.
 	syncTimeout = 2 * time.Minute
 )
-
-//go:embed kwok.yaml
-var kwokConfig []byte
 
 // bench is everything that runs while we measure, except for vc-syncer.
 type bench struct {
@@ -98,7 +92,7 @@ func (b *bench) setUp(ctx, watching context.Context) error {
 	if b.client, err = client.New(b.worlds.Super.Config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("making a client of the super cluster: %w", err)
 	}
-	if err := b.startNodes(ctx); err != nil {
+	if b.helpers, err = b.worlds.StartNodes(ctx, b.options.Nodes, b.options.out); err != nil {
 		return fmt.Errorf("starting nodes: %w", err)
 	}
 	if err := b.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
@@ -141,61 +135,6 @@ func connect(world *worlds.World) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("making a client of %s: %w", world.Name, err)
 	}
 	return client, nil
-}
-
-// startNodes makes fake nodes and starts what schedules to them and plays their kubelets, each in a process of its own.
-func (b *bench) startNodes(ctx context.Context) error {
-	super := b.worlds.Super
-	for i := range b.options.Nodes {
-		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("node-%d", i)}}
-		if err := b.client.Create(ctx, node); err != nil {
-			return fmt.Errorf("creating a node: %w", err)
-		}
-	}
-	config := filepath.Join(b.worlds.Dir(), "kwok.yaml")
-	if err := os.WriteFile(config, kwokConfig, 0o600); err != nil {
-		return fmt.Errorf("writing the configuration of kwok: %w", err)
-	}
-	port, err := worlds.FreePort(ctx)
-	if err != nil {
-		return err
-	}
-	for name, args := range map[string][]string{
-		"kwok": {
-			"--config=" + config, "--manage-all-nodes", "--node-ip=192.0.2.1", "--cidr=10.0.0.0/8", "--node-lease-duration-seconds=0",
-			fmt.Sprintf("--server-address=127.0.0.1:%d", port),
-		},
-		"kube-scheduler": {"--leader-elect=false", "--secure-port=0", "--kube-api-qps=5000", "--kube-api-burst=5000"},
-	} {
-		binary, err := worlds.Binary("", name)
-		if err != nil {
-			return err
-		}
-		p, err := worlds.StartProcess(filepath.Join(b.options.out, name+".log"), binary, append(args, "--kubeconfig="+super.KubeconfigPath())...)
-		if err != nil {
-			return err
-		}
-		b.helpers = append(b.helpers, p)
-	}
-	for _, p := range b.helpers {
-		if err := p.AwaitReady(ctx, b.nodesReady); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *bench) nodesReady(ctx context.Context) error {
-	var nodes corev1.NodeList
-	if err := b.client.List(ctx, &nodes); err != nil {
-		return fmt.Errorf("listing nodes: %w", err)
-	}
-	for _, n := range nodes.Items {
-		if n.Status.Allocatable.Pods().IsZero() {
-			return fmt.Errorf("node %s is not ready", n.Name)
-		}
-	}
-	return nil
 }
 
 // prepareTenant makes what a kube-controller-manager would make in the namespace of the load.

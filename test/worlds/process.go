@@ -216,6 +216,15 @@ func StartProcess(log, binary string, args ...string) (*Process, error) {
 // PID is the number of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Pause stops the program where it is.
+func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
+
 // Kill ends the program at once and waits for its end.
 func (p *Process) Kill() { p.kill() }
 

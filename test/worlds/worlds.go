@@ -1,6 +1,7 @@
 package worlds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ type Options struct {
 	Variants []Variant
 	// OwnEtcd gives each world an etcd of its own, so that it can be backed up and restored.
 	OwnEtcd bool
+	// EtcdDirs, when not nil, names for a world the directory in which its own etcd has its data; empty for the usual one.
+	EtcdDirs func(world string) string
 }
 
 // Variant is what is special about a tenant.
@@ -97,7 +100,7 @@ func New(ctx context.Context, opts Options) (*Worlds, error) {
 }
 
 func (w *Worlds) start(ctx context.Context, binaries binaries, opts Options) error {
-	shared := newEtcd(binaries.etcd, w.dir)
+	shared := newEtcd(binaries.etcd, w.dir, w.dir)
 	if !opts.OwnEtcd {
 		w.etcd = shared
 		if err := shared.start(ctx); err != nil {
@@ -105,10 +108,14 @@ func (w *Worlds) start(ctx context.Context, binaries binaries, opts Options) err
 		}
 	}
 	etcdOf := func(name string) *etcd {
-		if opts.OwnEtcd {
-			return newEtcd(binaries.etcd, filepath.Join(w.dir, name))
+		if !opts.OwnEtcd {
+			return shared
 		}
-		return shared
+		dir := filepath.Join(w.dir, name)
+		if opts.EtcdDirs != nil {
+			return newEtcd(binaries.etcd, dir, cmp.Or(opts.EtcdDirs(name), dir))
+		}
+		return newEtcd(binaries.etcd, dir, dir)
 	}
 	var err error
 	w.Super = newWorld("super", 0, w.dir, binaries, etcdOf("super"), opts.APIServerArgs)

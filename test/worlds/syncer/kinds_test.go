@@ -301,6 +301,12 @@ func kindCases() map[string]kindCase {
 			drift:  func(o *storagev1.StorageClass) { o.AllowVolumeExpansion = &no },
 			view:   func(o *storagev1.StorageClass) any { return []any{o.Provisioner, o.AllowVolumeExpansion} },
 		}),
+		"volumeattributesclasses": of(life[*storagev1.VolumeAttributesClass]{
+			build: func(tenant, string) *storagev1.VolumeAttributesClass {
+				return &storagev1.VolumeAttributesClass{DriverName: storageDriver, Parameters: map[string]string{"iops": "4000"}}
+			},
+			view: func(o *storagev1.VolumeAttributesClass) any { return []any{o.DriverName, o.Parameters} },
+		}),
 		"ingressclasses": of(life[*networkingv1.IngressClass]{
 			build: func(tenant, string) *networkingv1.IngressClass {
 				return &networkingv1.IngressClass{Spec: networkingv1.IngressClassSpec{Controller: "example.com/controller"}}

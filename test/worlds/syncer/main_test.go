@@ -80,12 +80,12 @@ func options(tenants int) worlds.Options {
 	return worlds.Options{
 		Tenants: tenants, TenantControllers: append(worlds.DefaultControllers(), "persistentvolume-binder-controller",
 			"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller", "disruption-controller",
-			"endpointslice-mirroring-controller"),
+			"endpointslice-mirroring-controller", "volumeattributesclass-protection-controller"),
 		SuperControllers: []string{
 			"namespace-controller", "serviceaccount-controller", "garbage-collector-controller", "root-ca-certificate-publisher-controller",
 			"persistentvolume-binder-controller", "persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller",
 			"disruption-controller", "resourceclaim-controller", "endpoints-controller", "endpointslice-controller",
-			"endpointslice-mirroring-controller",
+			"endpointslice-mirroring-controller", "volumeattributesclass-protection-controller",
 		},
 	}
 }

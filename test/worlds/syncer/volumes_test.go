@@ -59,9 +59,9 @@ func (r *running) provision(t *testing.T, of tenant, namespace, name string) str
 		ObjectMeta: metav1.ObjectMeta{Name: "pvc-" + string(claim.UID), Annotations: map[string]string{"pv.kubernetes.io/provisioned-by": storageDriver}},
 		Spec: corev1.PersistentVolumeSpec{
 			Capacity: claim.Spec.Resources.Requests, AccessModes: claim.Spec.AccessModes, StorageClassName: class.Name,
-			PersistentVolumeReclaimPolicy: *class.ReclaimPolicy,
-			ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: key.Namespace, Name: name, UID: claim.UID},
-			PersistentVolumeSource:        corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: storageDriver, VolumeHandle: "disk"}},
+			PersistentVolumeReclaimPolicy: *class.ReclaimPolicy, VolumeAttributesClassName: claim.Spec.VolumeAttributesClassName,
+			ClaimRef:               &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: key.Namespace, Name: name, UID: claim.UID},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: storageDriver, VolumeHandle: "disk"}},
 		},
 	}
 	if err := r.client.Create(t.Context(), volume); err != nil {
