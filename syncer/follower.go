@@ -30,7 +30,6 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
 	"github.com/virtualcluster-io/virtualcluster/syncer/resource"
-	"github.com/virtualcluster-io/virtualcluster/syncer/shards"
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
@@ -45,6 +44,7 @@ const defaultDomain = "cluster.local"
 // +kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=virtualclusters/status,verbs=patch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // follower connects the engine to the control plane of each VirtualCluster, and disconnects it.
 type follower struct {
@@ -53,7 +53,9 @@ type follower struct {
 	inside bool
 	// metadata is what the operator lets through.
 	metadata []resource.Metadata
-	engine   *engine.Engine
+	// budget is what a tenant has whose VirtualCluster does not say otherwise.
+	budget resource.Budget
+	engine *engine.Engine
 
 	contacts *contacts
 	sharing  sharing
@@ -62,9 +64,10 @@ type follower struct {
 	connected map[types.NamespacedName]names.TenantID // guarded by mu
 }
 
-func newFollower(mgr manager.Manager, inside bool, metadata []resource.Metadata, contacts *contacts, shared *shards.Coordinator) *follower {
+func newFollower(mgr manager.Manager, o Options, contacts *contacts) *follower {
 	return &follower{
-		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: inside, metadata: metadata, contacts: contacts, sharing: sharing{shards: shared},
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), inside: o.Inside, metadata: o.Metadata, contacts: contacts,
+		budget: o.Budget, sharing: sharing{shards: o.Shards},
 		connected: map[types.NamespacedName]names.TenantID{},
 	}
 }
@@ -184,6 +187,7 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 		},
 		Identity: types.UID(vc.Status.ControlPlaneUID),
 		Memory:   memoryOf(vc),
+		Budget:   budgetOf(f.budget, vc.Spec.Budget),
 	}
 	if spec.Facts.ClusterDomain == "" {
 		spec.Facts.ClusterDomain = defaultDomain
@@ -311,7 +315,7 @@ func (f *follower) release(ctx context.Context, vc *tenancyv1alpha1.VirtualClust
 	return nil
 }
 
-// report writes what is the syncer's of the status: the condition Syncing, and what is remembered of the tenant.
+// report writes what is the syncer's of the status: its conditions, and what is remembered of the tenant.
 func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster, t *tenants.Tenant) error {
 	if t == nil {
 		return nil
@@ -320,20 +324,16 @@ func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluste
 	memory.Braked = f.engine.Braked(t)
 	held, count := f.engine.Held(t)
 	sync := syncStatus(memory, held, count)
-	want := condition(t, memory.Braked)
-	want.ObservedGeneration = vc.Generation
-	have := apimeta.FindStatusCondition(vc.Status.Conditions, want.Type)
-	same := have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message &&
-		have.ObservedGeneration == want.ObservedGeneration
+	want := []metav1.Condition{condition(t, memory.Braked), budgetCondition(f.engine.OverBudget(t))}
+	same := true
+	for i := range want {
+		same = carry(vc, &want[i]) && same
+	}
 	if same && !worthStoring(vc.Status.Sync, sync) {
 		t.Stored(memory.Record)
 		return nil
 	}
-	want.LastTransitionTime = metav1.Now()
-	if have != nil && have.Status == want.Status {
-		want.LastTransitionTime = have.LastTransitionTime
-	}
-	status := tenancyv1alpha1.VirtualClusterStatus{Conditions: []metav1.Condition{want}, Sync: sync}
+	status := tenancyv1alpha1.VirtualClusterStatus{Conditions: want, Sync: sync}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	if err != nil {
 		return fmt.Errorf("encoding the status: %w", err)
@@ -346,10 +346,26 @@ func (f *follower) report(ctx context.Context, vc *tenancyv1alpha1.VirtualCluste
 	patch.SetResourceVersion(vc.ResourceVersion)                                                                    // a syncer that leads no more must not bring back what it remembers
 	err = f.client.Status().Patch(ctx, patch, client.Apply, client.FieldOwner(names.Syncer), client.ForceOwnership) //nolint:staticcheck // the typed Apply needs generated apply configurations
 	if err != nil {
-		return fmt.Errorf("reporting condition %s: %w", want.Type, err)
+		return fmt.Errorf("reporting conditions: %w", err)
 	}
+	f.tellBudget(ctx, vc, &want[1])
 	t.Stored(memory.Record)
 	return nil
+}
+
+// carry completes a condition with what the status has of it, and says whether it is the same.
+func carry(vc *tenancyv1alpha1.VirtualCluster, want *metav1.Condition) bool {
+	want.ObservedGeneration = vc.Generation
+	want.LastTransitionTime = metav1.Now()
+	have := apimeta.FindStatusCondition(vc.Status.Conditions, want.Type)
+	if have == nil {
+		return false
+	}
+	if have.Status == want.Status {
+		want.LastTransitionTime = have.LastTransitionTime
+	}
+	return have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message &&
+		have.ObservedGeneration == want.ObservedGeneration
 }
 
 // condition says how the syncer serves the tenant.

@@ -46,6 +46,8 @@ type Options struct {
 	Workers, SuperCalls int
 	// Timeout of every call to an API server, Probe and Patrol intervals; zero for the defaults of the engine.
 	Timeout, Probe, Patrol time.Duration
+	// Budget of a tenant whose VirtualCluster does not say otherwise; nothing in it is bounded that is zero.
+	Budget resource.Budget
 	// Brake of deletions.
 	Brake engine.BrakeOptions
 	// TraceAddress is where traces are served, see package engine; nowhere when it is empty.
@@ -95,7 +97,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		case <-ctx.Done():
 		}
 	}
-	follower := newFollower(mgr, o.Inside, o.Metadata, newContacts(ctx, wake), o.Shards)
+	follower := newFollower(mgr, o, newContacts(ctx, wake))
 	kinds := resources.All(resources.Options{AgentNamespace: o.AgentNamespace, HostsImage: o.HostsImage})
 	e, err := engine.New(ctx, engine.Options{
 		Kinds: kinds,

@@ -83,6 +83,10 @@ type VirtualClusterSpec struct {
 	// +optional
 	Sync SyncSpec `json:"sync,omitzero"`
 
+	// Budget bounds what the tenant may cost others.
+	// +optional
+	Budget BudgetSpec `json:"budget,omitzero"`
+
 	// Scheduler says who assigns the tenant's pods to nodes.
 	// +optional
 	Scheduler SchedulerSpec `json:"scheduler,omitzero"`
@@ -413,6 +417,8 @@ const (
 	ConditionCoreDNSInstalled = "CoreDNSInstalled"
 	// ConditionSyncing is written by the syncer: it is connected and all its caches of this tenant are in sync.
 	ConditionSyncing = "Syncing"
+	// ConditionWithinBudget is written by the syncer: nothing of the tenant waits or is left out because of spec.budget.
+	ConditionWithinBudget = "WithinBudget"
 	// ConditionReconciling is True while something is being changed.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True when nothing will happen until a person acts.

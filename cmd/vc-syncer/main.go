@@ -33,8 +33,18 @@ import (
 
 func main() { os.Exit(command.Run("vc-syncer", run)) }
 
+// budgetFlags are the budget of a tenant whose VirtualCluster does not say otherwise. Zero stands for no bound.
+func budgetFlags(flags *flag.FlagSet, b *resource.Budget) {
+	flags.IntVar(&b.Writes, "tenant-writes", b.Writes, "Writes into the super cluster per second and tenant, unless spec.budget of the VirtualCluster says otherwise; 0 for no bound.")
+	flags.IntVar(&b.WriteBurst, "tenant-write-burst", b.WriteBurst, "Writes into the super cluster that a tenant may make at once.")
+	flags.Float64Var(&b.Decision, "tenant-decision-cpu", b.Decision, "Cores that decisions about objects of one tenant take, on average over ten seconds; 0 for no bound.")
+	flags.Int64Var(&b.CachedBytes, "tenant-cached-bytes", b.CachedBytes, "Bytes of all objects of one tenant that are kept; 0 for no bound.")
+	flags.Int64Var(&b.Each.Cached, "tenant-cached-objects", b.Each.Cached, "Objects of each kind of one tenant that are kept; 0 for no bound.")
+	flags.Int64Var(&b.Each.Replicated, "tenant-replicated-objects", b.Each.Replicated, "Objects of each kind of one tenant in the super cluster; 0 for no bound.")
+}
+
 func run(ctx context.Context, args []string) error {
-	options, logging := syncer.Options{Registerer: metrics.Registry}, zap.Options{}
+	options, logging := syncer.Options{Registerer: metrics.Registry, Budget: resource.DefaultBudget()}, zap.Options{}
 	flags := flag.NewFlagSet("vc-syncer", flag.ContinueOnError)
 	config.RegisterFlags(flags)
 	namespace := flags.String("namespace", "vc-system", "Namespace of the Lease of the leader election.")
@@ -61,6 +71,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&options.Patrol, "patrol-interval", 0, "Time in which the patrol looks once at every object for what events did not announce (default 10m).")
 	flags.IntVar(&options.Brake.Limit, "deletion-limit", 0, "Super objects of a tenant that may be deleted within --deletion-window without their deletion in the tenant having been seen (default 100).")
 	flags.DurationVar(&options.Brake.Window, "deletion-window", 0, "See --deletion-limit (default 1h).")
+	budgetFlags(flags, &options.Budget)
 	logging.BindFlags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err

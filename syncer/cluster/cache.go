@@ -35,6 +35,8 @@ type CacheOptions struct {
 	Keep func(resource.Object) bool
 	// Failed is told of errors of list and watch.
 	Failed func(error)
+	// Admit bounds the cache; nil for none. What it returns goes to Failed, and the cache is to be stopped then.
+	Admit Admit
 }
 
 // Cache holds the objects of one kind of one cluster, kept current by a watch. Objects are read-only.
@@ -165,7 +167,7 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			limit(&opts)
-			list, err := c.list(ctx, from, o.Kind, opts)
+			list, err := c.list(ctx, from, o.Kind, opts, o.Admit)
 			if o.Kind.Optional && NotServed(err) {
 				return newList(o.Kind) // there are none
 			}
@@ -183,6 +185,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 					return nil, err // it is listed next
 				}
 				return quiet(), nil
+			}
+			if err == nil && opts.SendInitialEvents != nil && o.Admit != nil {
+				w = counted(w, o.Kind, o.Admit, o.Failed)
 			}
 			if err == nil && o.Keep != nil {
 				w = watch.Filter(w, func(in watch.Event) (watch.Event, bool) { return in, kept(in, o.Keep) })

@@ -25,7 +25,7 @@ const (
 
 // list reads a list. From an API server that is not trusted, it is read in pages, as an answer is bounded there: pages get
 // smaller while one is too large. Only a complete list is returned, since what is not in it counts as deleted.
-func (c *Client) list(ctx context.Context, from source, k resource.Kind, opts metav1.ListOptions) (runtime.Object, error) {
+func (c *Client) list(ctx context.Context, from source, k resource.Kind, opts metav1.ListOptions, admit Admit) (runtime.Object, error) {
 	read := func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // a full list takes longer than an object
 		defer cancel()
@@ -39,7 +39,7 @@ func (c *Client) list(ctx context.Context, from source, k resource.Kind, opts me
 	defer cancel()
 	// Pages are cut from a consistent list only. The watch cache would return a list that is not, and ignore the limit.
 	opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
-	size, total := int64(pageSize), int64(0)
+	size, total, held := int64(pageSize), int64(0), &sum{}
 	pages := pager.New(func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 		for {
 			opts.Limit = size
@@ -54,7 +54,7 @@ func (c *Client) list(ctx context.Context, from source, k resource.Kind, opts me
 			if total += bytes; total > c.maxList {
 				return nil, fmt.Errorf("%w: the list of %s has more than %d bytes", connection.ErrTooLarge, k.Name, c.maxList)
 			}
-			return page, trim(page, k)
+			return page, trim(page, k, held, admit)
 		}
 	})
 	pages.FullListIfExpired = false // it is listed anew then
@@ -62,12 +62,16 @@ func (c *Client) list(ctx context.Context, from source, k resource.Kind, opts me
 	return list, err
 }
 
-// trim removes from the objects of a page what is not kept, so that it does not add up.
-func trim(page runtime.Object, k resource.Kind) error {
+// trim removes from the objects of a page what is not kept, so that it does not add up, and bounds what does.
+func trim(page runtime.Object, k resource.Kind, held *sum, admit Admit) error {
 	return apimeta.EachListItem(page, func(o runtime.Object) error {
-		if o, ok := o.(resource.Object); ok && !k.MetadataOnly { // else who manages its fields is of interest
-			k.Trim(o)
+		obj, ok := o.(resource.Object)
+		if ok && !k.MetadataOnly { // else who manages its fields is of interest
+			k.Trim(obj)
 		}
-		return nil
+		if !ok || admit == nil {
+			return nil
+		}
+		return admit(held.changed(nil, obj))
 	})
 }

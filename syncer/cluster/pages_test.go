@@ -74,7 +74,7 @@ func list(t *testing.T, server pagesOf, maxList int64) ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	found, err := c.list(ctx, from, kind, metav1.ListOptions{ResourceVersion: "0"})
+	found, err := c.list(ctx, from, kind, metav1.ListOptions{ResourceVersion: "0"}, nil)
 	if err != nil {
 		return nil, err
 	}

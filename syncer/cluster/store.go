@@ -21,8 +21,13 @@ type store struct {
 	filled  chan struct{}
 	once    sync.Once
 
+	// admit bounds the store, failed is told when it holds more; nil for no bound.
+	admit  Admit
+	failed func(error)
+
 	mu      sync.Mutex // serialises writes
 	objects cache.Indexer
+	held    sum
 }
 
 func newStore(o CacheOptions) *store {
@@ -30,11 +35,15 @@ func newStore(o CacheOptions) *store {
 	if indexers == nil {
 		indexers = cache.Indexers{}
 	}
-	return &store{
+	s := &store{
 		handler: o.Handler, passing: o.Kind.Passing, filled: make(chan struct{}),
 		transform: func(in any) (any, error) { return trimmed(o.Kind, in), nil },
 		objects:   cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers),
 	}
+	if !s.passing {
+		s.admit, s.failed = o.Admit, o.Failed
+	}
+	return s
 }
 
 // Transformer implements cache.TransformingStore.
@@ -55,6 +64,7 @@ func (s *store) Update(in any) error {
 		err = s.objects.Update(in)
 	}
 	s.mu.Unlock()
+	s.weigh([]any{old}, []any{in})
 	s.changed(old, in)
 	return err
 }
@@ -66,12 +76,13 @@ func (s *store) Delete(in any) error {
 		return err
 	}
 	s.mu.Lock()
-	_, found, err := s.objects.Get(in)
+	old, found, err := s.objects.Get(in)
 	if found {
 		err = s.objects.Delete(in)
 	}
 	s.mu.Unlock()
 	if found {
+		s.weigh([]any{old}, nil)
 		s.gone(in, true)
 	}
 	return err
@@ -92,6 +103,7 @@ func (s *store) Replace(in []any, version string) error {
 	if err != nil {
 		return err
 	}
+	s.weigh(before, in)
 	was := make(map[string]any, len(before))
 	for _, o := range before {
 		was[key(o)] = o

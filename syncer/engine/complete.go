@@ -46,6 +46,7 @@ func (e *Engine) decide(ctx context.Context, t *tenants.Tenant, w *worker, v res
 		began := e.now()
 		ops, err = w.Decide(v, key, tenant, super)
 		e.metrics.decided(w, began)
+		e.spent(t, e.now().Sub(began))
 		lacks, incomplete := resource.AsIncomplete(err)
 		switch {
 		case !incomplete:

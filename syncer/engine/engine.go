@@ -124,6 +124,8 @@ type worker struct {
 	// stamps are for metrics; failure is why the super cluster was last not read.
 	stamps  stamps
 	failure atomic.Pointer[error]
+	// tally counts the replicas of each tenant.
+	tally tally
 	// demand is closed once a tenant needs the kind.
 	demand   chan struct{}
 	demanded sync.Once
@@ -215,12 +217,18 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 		},
 		Failed: func(err error) { w.failure.Store(&err) },
 		Handler: cluster.Handler{
-			Changed: func(old, now resource.Object) { e.superChanged(w, old, now) },
+			Changed: func(old, now resource.Object) {
+				w.tallied(old, now)
+				e.superChanged(w, old, now)
+			},
 			Gone: func(last resource.Object, seen bool) {
 				if seen {
 					e.superGone(w, last)
 				}
 				e.superChanged(w, last, nil)
+				if id := w.tallied(last, nil); id != "" {
+					e.room(w, id)
+				}
 			},
 		},
 	}
@@ -338,6 +346,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.alignWorkers(ctx, &running, stops)
 	running.Go(func() { e.begin(ctx) })
 	running.Go(func() { e.watchSuper(ctx) })
+	running.Go(func() { e.watchBudgets(ctx) })
 	running.Go(func() { e.superHistory.watch(ctx, e.options.Probe) })
 	for {
 		select {

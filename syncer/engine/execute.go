@@ -31,10 +31,13 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 	if e.pointless(w, key, op) {
 		return nil
 	}
-	began := e.now()
-	if makes(w, op) && e.sent.making(w.Name, key, op.Side, began) {
+	if makes(w, op) && e.sent.making(w.Name, key, op.Side, e.now()) {
 		return resource.Waiting(awaitAgain, "the cache to show what was made")
 	}
+	if err := e.afford(ctx, t, w, op); err != nil {
+		return err
+	}
+	began := e.now()
 	err := e.once(ctx, t, w, key, op)
 	e.metrics.done(w, key, op, began, err)
 	if err == nil {
@@ -86,6 +89,7 @@ func (e *Engine) once(ctx context.Context, t *tenants.Tenant, w *worker, key res
 	err := e.attempt(ctx, t, w, key, op)
 	if err != nil {
 		e.sent.shown(w.Name, key, op.Side) // there is nothing to show
+		w.tally.release(t.Facts.ID, op)
 	}
 	return err
 }

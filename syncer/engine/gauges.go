@@ -29,6 +29,7 @@ func number(yes bool) float64 {
 type gauges struct {
 	engine                              *Engine
 	active, held, depth, oldest, cached *prometheus.Desc
+	over                                *prometheus.Desc
 }
 
 func newGauges(e *Engine) *gauges {
@@ -39,12 +40,13 @@ func newGauges(e *Engine) *gauges {
 		depth:  describe("vc_syncer_queue_depth", "Keys waiting for a worker.", "resource"),
 		oldest: describe("vc_syncer_queue_oldest_seconds", "Age of the key that waits longest for a worker.", "resource"),
 		cached: describe("vc_syncer_cache_objects", "Objects in the caches, of all tenants together.", "resource", "side"),
+		over:   describe("vc_syncer_tenants_over_budget", "Tenants that are not within their budget.", "reason"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{g.active, g.held, g.depth, g.oldest, g.cached} {
+	for _, desc := range []*prometheus.Desc{g.active, g.held, g.depth, g.oldest, g.cached, g.over} {
 		out <- desc
 	}
 }
@@ -54,6 +56,9 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	e, now := g.engine, g.engine.now()
 	gauge(out, g.active, number(e.active()))
 	gauge(out, g.held, float64(e.count(e.waits)))
+	for _, reason := range []string{CacheExhausted, ObjectsExhausted, Throttled} {
+		gauge(out, g.over, float64(e.count(func(t *tenants.Tenant) bool { return e.OverBudget(t).Reason == reason })), reason)
+	}
 	all := e.registry.All()
 	for name, w := range e.kinds() {
 		depth := 0
@@ -79,6 +84,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 type tenantGauges struct {
 	engine                            *Engine
 	state, held, keys, lag, objectsOf *prometheus.Desc
+	paced                             *prometheus.Desc
 }
 
 func newTenantGauges(e *Engine) *tenantGauges {
@@ -89,12 +95,13 @@ func newTenantGauges(e *Engine) *tenantGauges {
 		keys:      describe("vc_syncer_tenant_queue_depth", "Keys of the tenant waiting for a worker.", "tenant"),
 		lag:       describe("vc_syncer_tenant_lag_seconds", "Age of the oldest change whose effect on the other side is not written.", "tenant", "direction"),
 		objectsOf: describe("vc_syncer_tenant_cache_objects", "Objects of the tenant in the caches, of all kinds together.", "tenant", "side"),
+		paced:     describe("vc_syncer_tenant_throttled_seconds_total", "Time that workers waited because the tenant was over its budget.", "tenant"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (g *tenantGauges) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{g.state, g.held, g.keys, g.lag, g.objectsOf} {
+	for _, desc := range []*prometheus.Desc{g.state, g.held, g.keys, g.lag, g.objectsOf, g.paced} {
 		out <- desc
 	}
 }
@@ -117,6 +124,7 @@ func (g *tenantGauges) Collect(out chan<- prometheus.Metric) {
 		gauge(out, g.keys, float64(b.queued), id)
 		gauge(out, g.lag, age(now, b.changed[resource.Tenant]), id, "down")
 		gauge(out, g.lag, age(now, b.changed[resource.Super]), id, "up")
+		out <- prometheus.MustNewConstMetric(g.paced, prometheus.CounterValue, e.throttled(t).Seconds(), id)
 		ofTenant, ofSuper := e.objects(t)
 		gauge(out, g.objectsOf, float64(ofTenant), id, resource.Tenant.String())
 		gauge(out, g.objectsOf, float64(ofSuper), id, resource.Super.String())

@@ -20,6 +20,7 @@ type metrics struct {
 	drift    *prometheus.CounterVec
 	panics   *prometheus.CounterVec
 	waited   prometheus.Histogram
+	paced    *prometheus.CounterVec
 	queue    *prometheus.HistogramVec
 	decision *prometheus.HistogramVec
 	op       *prometheus.HistogramVec
@@ -56,6 +57,9 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 			Name: "vc_syncer_super_call_wait_seconds", Help: "Time that calls to the super cluster waited for their tenant's turn.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
+		paced: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vc_syncer_throttled_seconds_total", Help: "Time that workers waited because their tenant was over its budget.",
+		}, []string{"cause"}),
 		queue: histogram("vc_syncer_queue_duration_seconds",
 			"Time from queueing a key until a worker decides about it. Keys that were put off are not counted.", slowBuckets(), "resource"),
 		decision: histogram("vc_syncer_decision_duration_seconds", "Time of a decision.", fastBuckets(), "resource"),
@@ -64,7 +68,7 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 		sync: histogram("vc_syncer_sync_duration_seconds",
 			"Time from seeing a change on one side until its effect was written to the other.", slowBuckets(), "resource", "direction"),
 	}
-	collectors := []prometheus.Collector{m.ops, m.rejected, m.retries, m.drift, m.panics, m.waited, m.queue, m.decision, m.op, m.sync, newGauges(e)}
+	collectors := []prometheus.Collector{m.ops, m.rejected, m.retries, m.drift, m.panics, m.waited, m.paced, m.queue, m.decision, m.op, m.sync, newGauges(e)}
 	if e.options.PerTenant {
 		collectors = append(collectors, newTenantGauges(e))
 	}

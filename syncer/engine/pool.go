@@ -14,6 +14,7 @@ type pool struct {
 	tenant  *tenants.Tenant
 	queue   *queue
 	retries retries
+	account account
 }
 
 // Connected implements tenants.Listener.
@@ -90,6 +91,9 @@ func (e *Engine) work(ctx context.Context, p *pool, i item) {
 	if w == nil { // it is not offered any more
 		p.retries.done(i)
 		return
+	}
+	if e.pace(ctx, p, decisions) != nil {
+		return // the tenant is let go of
 	}
 	e.metrics.taken(w, i.key)
 	err := safely(func() error { return e.process(ctx, p.tenant, w, i.key) })

@@ -26,6 +26,7 @@ const (
 // settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
 func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Key, err error) {
 	i, who := item{w.Name, key}, witness{w.Name, key}
+	e.awaitRoom(p, w, key, err)
 	if err == nil {
 		w.stamps.settled(key)
 		e.notices.converged(who)

@@ -138,7 +138,7 @@ type inTurn struct {
 
 // superFor returns how to call the super cluster on behalf of a tenant.
 func (e *Engine) superFor(t *tenants.Tenant) caller {
-	return inTurn{super: e.super, onBehalf: e.options.OnBehalf, turns: e.turns, tenant: t.Facts.ID, weight: t.Facts.Weight}
+	return inTurn{super: e.super, onBehalf: e.options.OnBehalf, turns: e.turns, tenant: t.Facts.ID, weight: t.Budget().Weight}
 }
 
 // Get implements caller.

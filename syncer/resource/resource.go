@@ -83,8 +83,6 @@ type Facts struct {
 	Scheduler bool
 	// Nodes are the nodes that the tenant sees.
 	Nodes NodeFacts
-	// Weight is how many calls to the super cluster the tenant gets in each of its turns; zero is one.
-	Weight int
 	// Disabled are the names of the kinds that are switched off for the tenant.
 	Disabled []string
 }

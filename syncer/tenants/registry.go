@@ -47,6 +47,7 @@ func (r *Registry) Ensure(spec Spec) error {
 	before := r.Get(spec.Facts.ID)
 	if before != nil {
 		if before.Hash == spec.Hash {
+			before.SetBudget(spec.Budget)
 			return nil
 		}
 		r.remove(spec.Facts.ID)

@@ -56,10 +56,14 @@ const (
 	// SuperChanged means that the super cluster was restored from a backup, or is not the one that the tenant was synced with;
 	// nothing is synced until a person says so.
 	SuperChanged State = "SuperChanged"
+	// Overfull means that the tenant has more objects than may be kept of it; nothing is synced until it has less.
+	Overfull State = "Overfull"
 )
 
 // States returns all states.
-func States() []State { return []State{Connecting, Synced, Lost, Foreign, Rewound, SuperChanged} }
+func States() []State {
+	return []State{Connecting, Synced, Lost, Foreign, Rewound, SuperChanged, Overfull}
+}
 
 // Halted says whether a person is waited for.
 func (s State) Halted() bool { return s == Rewound || s == SuperChanged }
@@ -75,6 +79,8 @@ type Spec struct {
 	Hash string
 	// Memory is what is remembered of the tenant.
 	Memory Memory
+	// Budget is what the tenant may cost. It changes without a new connection, see SetBudget.
+	Budget resource.Budget
 }
 
 // Listener is told what happens in a tenant. Its methods must not block.
@@ -114,6 +120,8 @@ type Tenant struct {
 	changed  chan struct{} // says that the watches are not those that run
 	known    atomic.Bool   // says that the control plane is not newer than the types that we know
 	asked    time.Time     // when the version was last asked for; only used by run
+	budget   atomic.Pointer[resource.Budget]
+	excess   excess
 
 	mu       sync.Mutex // also held while watches are replaced
 	verified time.Time  // guarded by mu: when the identity was last verified
@@ -132,6 +140,9 @@ type watch struct {
 	unserved atomic.Bool
 	// failure is the last reason why it could not be read.
 	failure atomic.Pointer[string]
+	// bytes is what it holds, or what is being read; stop ends it.
+	bytes atomic.Int64
+	stop  atomic.Pointer[context.CancelFunc]
 }
 
 // State returns the state of the connection.
@@ -335,6 +346,7 @@ func connect(spec Spec, o Options) (*Tenant, error) {
 		changed:  make(chan struct{}, 1),
 	}
 	t.state.Store(Connecting)
+	t.budget.Store(&spec.Budget)
 	watches := map[string]*watch{}
 	for _, k := range o.Kinds {
 		if k.SuperOnly {
@@ -353,7 +365,11 @@ func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
 	var err error
 	w.cache, err = t.Client.NewCache(cluster.CacheOptions{
 		Kind: k, Selector: k.TenantSelector,
+		Admit: func(objects, bytes int64) error { return t.admit(w, objects, bytes) },
 		Failed: func(err error) {
+			if t.overfills(w, err) {
+				return
+			}
 			if k.GVK.Group != corev1.GroupName && cluster.NotServed(err) {
 				w.unserved.Store(true)
 				return
@@ -461,7 +477,7 @@ func (t *Tenant) report(w *runningWatches) bool {
 	case w.halted != "":
 		w.halted = ""
 		t.listener.Moved(t, t.State(), t.Message())
-	case t.State() == Connecting:
+	case t.State() == Connecting || t.State() == Overfull:
 		t.move(Synced, "all caches are current")
 	default:
 		return false
@@ -471,6 +487,9 @@ func (t *Tenant) report(w *runningWatches) bool {
 
 // probe looks at the control plane and moves the tenant accordingly. It says whether the caches are being filled.
 func (t *Tenant) probe(ctx context.Context, w *runningWatches) bool {
+	if t.overfull(ctx, w) {
+		return false
+	}
 	err := t.Verify(ctx, 0)
 	if err == nil {
 		t.learn(ctx)
@@ -507,7 +526,9 @@ func (t *Tenant) probe(ctx context.Context, w *runningWatches) bool {
 		t.move(Synced, "all caches are current")
 		return false
 	}
-	t.move(Connecting, t.filling())
+	if t.State() != Overfull { // else it may be so again
+		t.move(Connecting, t.filling())
+	}
 	return true
 }
 
@@ -556,6 +577,7 @@ func (t *Tenant) align(ctx context.Context, running *runningWatches) {
 		}
 		watching, stop := context.WithCancel(ctx)
 		running.stops[w] = stop
+		w.stop.Store(&stop)
 		running.running.Go(func() { w.cache.Run(watching) })
 		running.running.Go(func() {
 			select {

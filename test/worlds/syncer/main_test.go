@@ -206,7 +206,7 @@ func (r *running) run(t *testing.T, edit ...func(*syncer.Options)) {
 	t.Helper()
 	o := syncer.Options{
 		AgentNamespace: agentNamespace, Timeout: 2 * time.Second, Probe: 500 * time.Millisecond, Patrol: 2 * time.Second,
-		Registerer: prometheus.NewRegistry(), Brake: engine.BrakeOptions{Limit: 1000},
+		Registerer: prometheus.NewRegistry(), Brake: engine.BrakeOptions{Limit: 1000}, Budget: resource.DefaultBudget(),
 		Metadata: []resource.Metadata{{Kind: resource.ServiceAccounts, Labels: []string{"kind-life"}}, {Kind: "secrets", Labels: []string{"flows"}}},
 	}
 	for _, f := range edit {
