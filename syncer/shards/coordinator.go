@@ -158,7 +158,9 @@ func (c *Coordinator) serve(ctx context.Context) error {
 	if err == nil { // the context has ended, and others still know that this replica lives
 		m.leave(ctx)
 		stop()
-		<-ended
+		if err := <-ended; err != nil {
+			return err
+		}
 		m.remove(context.WithoutCancel(ctx))
 		return nil
 	}

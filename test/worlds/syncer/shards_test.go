@@ -241,7 +241,8 @@ func (s *shared) writes(t *testing.T) []write {
 	var all []write
 	for i, world := range s.worlds.All() {
 		eachWrite(t, world, func(by string, e *auditv1.Event) {
-			of, ok := tenant{}, false
+			var of tenant
+			var ok bool
 			switch ref := e.ObjectRef; {
 			case world != s.worlds.Super:
 				of, ok = s.tenants[i-1], true
@@ -268,7 +269,7 @@ func eachWrite(t *testing.T, world *worlds.World, f func(by string, e *auditv1.E
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // it is only read
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
