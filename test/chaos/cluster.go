@@ -364,6 +364,9 @@ func (h *harness) settle(ctx context.Context, within time.Duration) []finding {
 		if clean == 2 || ctx.Err() != nil || time.Now().After(end) {
 			return found
 		}
+		if len(found) > 0 {
+			progress("%d things differ still, such as %s", len(found), found[0])
+		}
 		_ = wait(ctx, pause) // the loop ends with the context
 	}
 }
