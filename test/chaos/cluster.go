@@ -30,7 +30,7 @@ import (
 const (
 	// system is the namespace of our own programs, vcs that of the VirtualClusters.
 	system, vcs = "vc-system", "tenants"
-	// setupTimeout bounds the start of everything.
+	// setupTimeout bounds the start of everything, once our programs are built.
 	setupTimeout = 5 * time.Minute
 	nodes        = 3
 	// diskSize is that of the disk of a tenant's etcd, in bytes. Two files of its log take 128 MiB.
@@ -69,6 +69,9 @@ func newHarness(ctx context.Context, o options) (*harness, error) {
 	h := &harness{
 		options: o, end: end, tenants: map[string]*tenant{}, links: map[string]*proxy{}, programs: map[string]*program{}, disks: map[string]string{},
 	}
+	if err := h.build(ctx); err != nil {
+		return h, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	for _, step := range []func(context.Context) error{h.mountDisks, h.startWorlds, h.makeVirtualClusters, h.addPrograms} {
@@ -103,7 +106,7 @@ func (h *harness) stop() error {
 	if h.worlds != nil {
 		errs = append(errs, h.keepLogs(), h.worlds.Stop())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, os.RemoveAll(h.bin()))...)
 }
 
 // keepLogs copies the logs of the API servers and etcds to the results.
@@ -233,15 +236,18 @@ func (h *harness) makeVirtualClusters(ctx context.Context) error {
 	return nil
 }
 
-// addPrograms builds our programs and says how they are run. They start later.
-func (h *harness) addPrograms(ctx context.Context) error {
+// build builds our programs from this tree.
+func (h *harness) build(ctx context.Context) error {
 	root, err := worlds.ModuleRoot()
 	if err != nil {
 		return err
 	}
-	bin := h.worlds.Dir()
 	progress("building vc-syncer and vc-manager")
-	args := []string{"build", "-trimpath", "-o", bin}
+	bin, err := filepath.Abs(h.bin())
+	if err != nil {
+		return fmt.Errorf("finding the directory of our programs: %w", err)
+	}
+	args := []string{"build", "-trimpath", "-o", bin + "/"}
 	if h.options.race {
 		args = append(args, "-race")
 	}
@@ -253,20 +259,28 @@ func (h *harness) addPrograms(ctx context.Context) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building our programs: %w: %s", err, out)
 	}
+	return nil
+}
+
+// bin is where our programs are while they run.
+func (h *harness) bin() string { return filepath.Join(h.options.out, "bin") }
+
+// addPrograms says how our programs are run. They start later.
+func (h *harness) addPrograms(ctx context.Context) error {
 	for i := range h.options.setting.Syncers {
 		name := syncerName(i)
 		kubeconfig, err := h.link(ctx, name, h.worlds.Super)
 		if err != nil {
 			return err
 		}
-		path := filepath.Join(bin, name+".kubeconfig")
+		path := filepath.Join(h.worlds.Dir(), name+".kubeconfig")
 		if err := os.WriteFile(path, kubeconfig, 0o600); err != nil {
 			return fmt.Errorf("writing the kubeconfig of %s: %w", name, err)
 		}
-		h.programs[name] = h.program(name, filepath.Join(bin, "vc-syncer"), "--kubeconfig="+path, "--leader-elect", "--namespace="+system,
+		h.programs[name] = h.program(name, filepath.Join(h.bin(), "vc-syncer"), "--kubeconfig="+path, "--leader-elect", "--namespace="+system,
 			"--metrics-bind-address=0", "--health-probe-bind-address=0", "--trace-bind-address=0", "--probe-interval=5s")
 	}
-	h.programs[manager] = h.program(manager, filepath.Join(bin, "vc-manager"), "--kubeconfig="+h.worlds.Super.KubeconfigPath(), "--namespace="+system,
+	h.programs[manager] = h.program(manager, filepath.Join(h.bin(), "vc-manager"), "--kubeconfig="+h.worlds.Super.KubeconfigPath(), "--namespace="+system,
 		"--service-cidr-pool=", "--metrics-bind-address=0", "--health-probe-bind-address=0")
 	return nil
 }
@@ -349,6 +363,9 @@ func (h *harness) settle(ctx context.Context, within time.Duration) []finding {
 		}
 		if clean == 2 || ctx.Err() != nil || time.Now().After(end) {
 			return found
+		}
+		if len(found) > 0 {
+			progress("%d things differ still, such as %s", len(found), found[0])
 		}
 		_ = wait(ctx, pause) // the loop ends with the context
 	}

@@ -89,7 +89,8 @@ func (j *journal) save() map[key]entry {
 	return maps.Clone(j.entries)
 }
 
-// load goes back to what was known, when the control plane does. What came since does not exist any more.
+// load goes back to what was known, when the control plane does. What came since does not exist any more. A pod that was deleted
+// since ran already, and does not run again: vc-syncer may end it, as its node would.
 func (j *journal) load(saved map[key]entry) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -97,6 +98,12 @@ func (j *journal) load(saved map[key]entry) {
 	for k := range j.entries {
 		if _, known := now[k]; !known {
 			now[k] = entry{}
+		}
+	}
+	for k, e := range now {
+		if since := j.entries[k]; k.Kind == kindPod && e.exists() && (!since.exists() || since.UID != e.UID) {
+			e.Doubt = []int{0}
+			now[k] = e
 		}
 	}
 	j.entries = now

@@ -37,6 +37,9 @@ func TestJournal(t *testing.T) {
 		"NamespacePerhaps": {[]func(*journal){made, func(j *journal) { j.doubt(shop, 0) }}, nil, nil},
 		"OfNobody":         {nil, []object{{Key: p, UID: "u"}}, nil},
 		"WentBack":         {[]func(*journal){func(j *journal) { before := j.save(); made(j); j.load(before) }}, nil, nil},
+		"EndedPodCameBack": {[]func(*journal){made, func(j *journal) { before := j.save(); gone(j); j.load(before) }}, at(1, "u"), nil},
+		"EndedPodIsEnded":  {[]func(*journal){made, func(j *journal) { before := j.save(); gone(j); j.load(before) }}, nil, nil},
+		"RunningPodStays":  {[]func(*journal){made, func(j *journal) { j.load(j.save()) }}, nil, []string{vanished}},
 		"WentBackAndStays": {[]func(*journal){func(j *journal) { before := j.save(); made(j); j.load(before) }}, at(1, "u"), []string{returned}},
 	} {
 		t.Run(name, func(t *testing.T) {
