@@ -218,7 +218,7 @@ fuzz: ## Try translations with objects of any content, each test for FUZZTIME
 
 .PHONY: worlds
 worlds: packages third-party control-planes ## Two-world tests: real API servers, no nodes
-	@hack/gotest -p 1 -timeout 15m ./test/worlds/...
+	@hack/gotest -p 1 -timeout 25m ./test/worlds/...
 
 .PHONY: e2e-images
 e2e-images: $(BIN)/supercluster $(BIN)/.metrics-server-$(METRICS_SERVER_VERSION)
