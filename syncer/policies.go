@@ -59,17 +59,17 @@ type policies struct {
 	// sharing says whether this replica writes about policies.
 	sharing *sharing
 
-	mu      sync.Mutex
-	offers  map[string]string // guarded by mu: the resource that each policy offers, by its name
-	settled sets.Set[string]  // guarded by mu: policies that were looked at
-	waited  sets.Set[string]  // guarded by mu: policies that the start waits for, nil before they are known
+	mu        sync.Mutex
+	offers    map[string]string // guarded by mu: the resource that each policy offers, by its name
+	evaluated sets.Set[string]  // guarded by mu: policies that were looked at
+	waited    sets.Set[string]  // guarded by mu: policies that the start waits for, nil before they are known
 }
 
 // setupPolicies adds the controller of SyncPolicies to a manager. It is told on a channel which kinds made progress.
 func setupPolicies(mgr manager.Manager, e *engine.Engine, kinds []resource.Kind, sharing *sharing, progress <-chan event.TypedGenericEvent[string]) error {
 	p := &policies{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), engine: e, kinds: builtIn(kinds), sharing: sharing,
-		offers: map[string]string{}, settled: sets.New[string](),
+		offers: map[string]string{}, evaluated: sets.New[string](),
 	}
 	e.Hold(holdPolicies)
 	if err := mgr.Add(manager.RunnableFunc(p.await)); err != nil {
@@ -158,7 +158,7 @@ func (p *policies) await(ctx context.Context) error {
 
 // release lets go of what custom resources may refer to, once all policies were looked at. The caller holds p.mu.
 func (p *policies) release() {
-	if p.waited != nil && p.settled.IsSuperset(p.waited) {
+	if p.waited != nil && p.evaluated.IsSuperset(p.waited) {
 		p.engine.Unhold(holdPolicies)
 	}
 }
@@ -176,7 +176,7 @@ func (p *policies) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.settled.Insert(req.Name)
+		p.evaluated.Insert(req.Name)
 		p.release()
 	}
 	return result, err
@@ -332,9 +332,9 @@ func (p *policies) offer(policy *tenancyv1alpha1.SyncPolicy, c *custom.Custom, t
 	p.mu.Lock()
 	p.offers[policy.Name] = policy.Spec.Resource
 	p.mu.Unlock()
-	err := p.engine.Offer(
-		engine.Offer{Kind: c.Definition, Hash: c.DefinitionHash, To: to},
-		engine.Offer{Kind: c.Objects, Hash: c.ObjectsHash, To: to},
+	err := p.engine.SetDynamic(
+		engine.DynamicKind{Kind: c.Definition, Hash: c.DefinitionHash, To: to},
+		engine.DynamicKind{Kind: c.Objects, Hash: c.ObjectsHash, To: to},
 	)
 	if err != nil {
 		return fmt.Errorf("offering %s: %w", policy.Spec.Resource, err)
@@ -351,7 +351,7 @@ func (p *policies) retract(policy string) {
 	p.mu.Unlock()
 	p.sharing.forget(policy)
 	if offered {
-		p.engine.Retract(resource, custom.DefinitionKind(resource))
+		p.engine.RemoveDynamic(resource, custom.DefinitionKind(resource))
 	}
 	p.engine.Unhold(policy)
 }

@@ -104,7 +104,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		Super: mgr.GetConfig(), Workers: o.Workers, SuperCalls: o.SuperCalls,
 		Timeout: o.Timeout, Probe: o.Probe, Patrol: o.Patrol,
 		Brake: o.Brake, Registerer: o.Registerer, PerTenant: o.PerTenant,
-		Offered: func(kind string) {
+		KindProgressed: func(kind string) {
 			select {
 			case offered <- event.TypedGenericEvent[string]{Object: kind}:
 			default: // every policy is looked at now and then
@@ -163,7 +163,7 @@ func setupReadiness(mgr manager.Manager, e *engine.Engine, kinds []resource.Kind
 		err := mgr.AddReadyzCheck("cache-"+kind.Name, func(*http.Request) error {
 			select {
 			case <-mgr.Elected():
-				return e.CheckFilled(kind.Name)
+				return e.CheckCacheSynced(kind.Name)
 			default:
 				return nil
 			}

@@ -84,8 +84,8 @@ func (c *Cache) Synced() bool {
 	}
 }
 
-// Filled returns a channel that is closed once the cache has been filled.
-func (c *Cache) Filled() <-chan struct{} { return c.store.filled }
+// SyncDone returns a channel that is closed once the cache has been filled.
+func (c *Cache) SyncDone() <-chan struct{} { return c.store.filled }
 
 // Forget drops an object that was decided about, if it is of a kind that is Passing and has not changed since.
 func (c *Cache) Forget(o resource.Object) {

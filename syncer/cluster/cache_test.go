@@ -49,7 +49,7 @@ func TestKindsThatAreNotServed(t *testing.T) {
 			<-asked
 			if optional {
 				select {
-				case <-cache.Filled():
+				case <-cache.SyncDone():
 				case <-time.After(10 * time.Second):
 					t.Fatal("the cache is not filled")
 				}

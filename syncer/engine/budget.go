@@ -143,7 +143,7 @@ func (e *Engine) spent(t *tenants.Tenant, took time.Duration) {
 }
 
 // afford waits until the tenant may write into the super cluster. A further object is refused when it has all that it may have.
-func (e *Engine) afford(ctx context.Context, t *tenants.Tenant, w *worker, op resource.Op) error {
+func (e *Engine) afford(ctx context.Context, t *tenants.Tenant, w *kindState, op resource.Op) error {
 	if op.Side != resource.Super {
 		return nil
 	}
@@ -237,7 +237,7 @@ func (a *account) next(kind string) (resource.Key, bool) {
 }
 
 // awaitRoom notes whether an object waits for room. When it does not, and left room, the next one is looked at.
-func (e *Engine) awaitRoom(p *pool, w *worker, key resource.Key, err error) {
+func (e *Engine) awaitRoom(p *pool, w *kindState, key resource.Key, err error) {
 	if reject, ok := resource.AsReject(err); ok && reject.Reason == resource.ReasonBudgetExhausted {
 		p.account.refuse(w.Name, key)
 		return
@@ -248,13 +248,13 @@ func (e *Engine) awaitRoom(p *pool, w *worker, key resource.Key, err error) {
 }
 
 // hasRoom says whether the tenant may have another object of the kind.
-func (e *Engine) hasRoom(p *pool, w *worker) bool {
+func (e *Engine) hasRoom(p *pool, w *kindState) bool {
 	bound := p.tenant.Budget().Of(w.Name).Replicated
 	return bound <= 0 || w.tally.free(p.tenant.Facts.ID, bound, e.now())
 }
 
 // room looks again at the object that has waited longest for room.
-func (e *Engine) room(w *worker, id names.TenantID) {
+func (e *Engine) room(w *kindState, id names.TenantID) {
 	if p := e.pool(id); p != nil {
 		if key, ok := p.account.next(w.Name); ok {
 			e.enqueue(w, key)

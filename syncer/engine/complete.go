@@ -39,7 +39,7 @@ func versionsOf(tenant, super resource.Object) versions {
 
 // decide decides about a pair. What the decision depends on and the caches leave out it reads live. It returns the pair that
 // the operations were decided from.
-func (e *Engine) decide(ctx context.Context, t *tenants.Tenant, w *worker, v resource.View, key resource.Key, tenant, super resource.Object) (ops []resource.Op, seenTenant, seenSuper resource.Object, err error) {
+func (e *Engine) decide(ctx context.Context, t *tenants.Tenant, w *kindState, v resource.View, key resource.Key, tenant, super resource.Object) (ops []resource.Op, seenTenant, seenSuper resource.Object, err error) {
 	read := map[resource.Ref]resource.Object{}
 	v.Whole = e.whole(t, read)
 	for {

@@ -33,13 +33,13 @@ func TestUserGoesDuringTheRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roster := map[string]*worker{}
+	roster := map[string]*kindState{}
 	e := &Engine{super: client, compared: &compared{}, now: time.Now}
 	if e.metrics, err = newMetrics(prometheus.NewRegistry(), e); err != nil {
 		t.Fatal(err)
 	}
 	e.roster.Store(&roster)
-	w := &worker{Kind: resource.Kind{Name: "configmaps", Decide: func(v resource.View, _ resource.Key, _, _ resource.Object) ([]resource.Op, error) {
+	w := &kindState{Kind: resource.Kind{Name: "configmaps", Decide: func(v resource.View, _ resource.Key, _, _ resource.Object) ([]resource.Op, error) {
 		switch {
 		case !used:
 			return nil, nil

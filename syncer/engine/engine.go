@@ -47,8 +47,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// PerTenant adds metrics of each tenant.
 	PerTenant bool
-	// Offered is told when an offered kind may have made progress with a tenant. It must not block.
-	Offered func(kind string)
+	// KindProgressed is told when an offered kind may have made progress with a tenant. It must not block.
+	KindProgressed func(kind string)
 	// OnBehalf notes in a context for which tenant the super cluster is written to.
 	OnBehalf func(context.Context, names.TenantID) context.Context
 	// Moved is told when the connection to a tenant changes its state, or there is something to remember. It must not block.
@@ -73,8 +73,8 @@ func (o *Options) complete() error {
 	if o.SuperCalls <= 0 {
 		o.SuperCalls = 32
 	}
-	if o.Offered == nil {
-		o.Offered = func(string) {}
+	if o.KindProgressed == nil {
+		o.KindProgressed = func(string) {}
 	}
 	if o.OnBehalf == nil {
 		o.OnBehalf = func(ctx context.Context, _ names.TenantID) context.Context { return ctx }
@@ -88,8 +88,8 @@ func (o *Options) complete() error {
 // Engine synchronises every kind of every tenant.
 type Engine struct {
 	options Options
-	roster  atomic.Pointer[map[string]*worker] // replaced as a whole, never changed
-	changed chan struct{}                      // says that the roster is not what runs
+	roster  atomic.Pointer[map[string]*kindState] // replaced as a whole, never changed
+	changed chan struct{}                         // says that the roster is not what runs
 	super   *cluster.Client
 	// superHistory tells whether the super cluster is still what it was.
 	superHistory *superHistory
@@ -106,9 +106,9 @@ type Engine struct {
 	broken       *lru.Cache // of errors, by version
 	metrics      *metrics
 	now          func() time.Time
-	// superFilled is closed once the caches of the kinds that the engine was made with are current.
-	superFilled chan struct{}
-	onDemand    []*worker // kinds of the super cluster that not every tenant needs; never changed
+	// superSynced is closed once the caches of the kinds that the engine was made with are current.
+	superSynced chan struct{}
+	onDemand    []*kindState // kinds of the super cluster that not every tenant needs; never changed
 	// suspected says that a call to the super cluster failed.
 	suspected chan struct{}
 	running   atomic.Bool // says that Run has begun and not ended
@@ -117,8 +117,8 @@ type Engine struct {
 	holds sets.Set[string] // guarded by mu
 }
 
-// worker is what the engine holds for one kind.
-type worker struct {
+// kindState is what the engine holds for one kind.
+type kindState struct {
 	resource.Kind
 	cache *cluster.Cache // of the super cluster
 	// stamps are for metrics; failure is why the super cluster was last not read.
@@ -170,16 +170,16 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		holds:    sets.New[string](),
 
 		changed:     make(chan struct{}, 1),
-		superFilled: make(chan struct{}),
+		superSynced: make(chan struct{}),
 		suspected:   make(chan struct{}, 1),
 	}
 	if e.metrics, err = newMetrics(o.Registerer, e); err != nil {
 		return nil, err
 	}
 	e.turns = newTurns(o.SuperCalls, e.metrics.waited)
-	roster := map[string]*worker{}
+	roster := map[string]*kindState{}
 	for _, k := range o.Kinds {
-		w, err := e.newWorker(k)
+		w, err := e.newKindState(k)
 		if err != nil {
 			return nil, err
 		}
@@ -197,10 +197,10 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// newWorker returns what is held for a kind. It does nothing yet.
-func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
+// newKindState returns what is held for a kind. It does nothing yet.
+func (e *Engine) newKindState(k resource.Kind) (*kindState, error) {
 	k = e.guarded(k)
-	w := &worker{Kind: k, demand: make(chan struct{})}
+	w := &kindState{Kind: k, demand: make(chan struct{})}
 	if k.OnDemand == nil {
 		w.needed()
 	}
@@ -246,10 +246,10 @@ func (e *Engine) newWorker(k resource.Kind) (*worker, error) {
 }
 
 // needed starts the watch of the super cluster, if it has not been started.
-func (w *worker) needed() { w.demanded.Do(func() { close(w.demand) }) }
+func (w *kindState) needed() { w.demanded.Do(func() { close(w.demand) }) }
 
 // demandedYet says whether a tenant needs the kind.
-func (w *worker) demandedYet() bool {
+func (w *kindState) demandedYet() bool {
 	select {
 	case <-w.demand:
 		return true
@@ -259,7 +259,7 @@ func (w *worker) demandedYet() bool {
 }
 
 // kinds returns what is synchronised now, by name. The map is read-only.
-func (e *Engine) kinds() map[string]*worker { return *e.roster.Load() }
+func (e *Engine) kinds() map[string]*kindState { return *e.roster.Load() }
 
 // cache returns the cache of a kind in the super cluster, nil if it is not synchronised.
 func (e *Engine) cache(kind string) *cluster.Cache {
@@ -342,8 +342,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.registry.Close() // nothing writes after Run has returned
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stops := map[*worker]context.CancelFunc{}
-	e.alignWorkers(ctx, &running, stops)
+	stops := map[*kindState]context.CancelFunc{}
+	e.alignKinds(ctx, &running, stops)
 	running.Go(func() { e.begin(ctx) })
 	running.Go(func() { e.watchSuper(ctx) })
 	running.Go(func() { e.watchBudgets(ctx) })
@@ -355,13 +355,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-e.superHistory.broken:
 			return e.superHistory.err()
 		case <-e.changed:
-			e.alignWorkers(ctx, &running, stops)
+			e.alignKinds(ctx, &running, stops)
 		}
 	}
 }
 
-// alignWorkers starts the kinds that do not run and stops those that are not in the roster any more.
-func (e *Engine) alignWorkers(ctx context.Context, running *sync.WaitGroup, stops map[*worker]context.CancelFunc) {
+// alignKinds starts the kinds that do not run and stops those that are not in the roster any more.
+func (e *Engine) alignKinds(ctx context.Context, running *sync.WaitGroup, stops map[*kindState]context.CancelFunc) {
 	roster := e.kinds()
 	for w, stop := range stops {
 		if roster[w.Name] != w {
@@ -384,7 +384,7 @@ func (e *Engine) begin(ctx context.Context) {
 		return
 	}
 	log.FromContext(ctx).Info("Caches of the super cluster are current")
-	close(e.superFilled)
+	close(e.superSynced)
 	for _, t := range e.registry.All() { // those that were in sync before the super cluster was
 		e.enqueueAll(t)
 	}
@@ -452,17 +452,17 @@ func (e *Engine) view(t *tenants.Tenant) resource.View {
 				c.By(indexOwner, string(owner), f)
 			}
 		},
-		Odd:        t.Odd,
-		Referenced: t.Referenced,
+		EachCustomized: t.EachCustomized,
+		Referenced:     t.Referenced,
 		TenantNamespace: func(super string) (string, bool) {
 			id, namespace, ok := e.tenantNamespace(super)
 			return namespace, ok && id == t.Facts.ID
 		},
-		Runs: func(node string) bool {
+		HasPodsOn: func(node string) bool {
 			pods := e.cache("pods")
 			return pods != nil && pods.Has(indexNode, string(t.Facts.ID)+"/"+node)
 		},
-		Taken: func(node string) corev1.ResourceList { return e.taken(t.Facts.ID, node) },
+		RequestedByOthers: func(node string) corev1.ResourceList { return e.requestedByOthers(t.Facts.ID, node) },
 		NodeAddress: func(ip string) bool {
 			nodes := e.cache(kindNodes)
 			return nodes != nil && nodes.Has(indexAddress, ip)

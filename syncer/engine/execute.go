@@ -26,7 +26,7 @@ const identityAge = 5 * time.Second
 var errStale = errors.New("the cache lags behind")
 
 // execute carries out one operation.
-func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {
+func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op) error {
 	e.notices.says(witness{w.Name, key}, op)
 	if e.pointless(w, key, op) {
 		return nil
@@ -81,7 +81,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *worker, key 
 }
 
 // once makes the call, and notes a replica that it makes before the cache can show it.
-func (e *Engine) once(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+func (e *Engine) once(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, op resource.Op) error {
 	if !makes(w, op) {
 		return e.attempt(ctx, t, w, key, op)
 	}
@@ -95,7 +95,7 @@ func (e *Engine) once(ctx context.Context, t *tenants.Tenant, w *worker, key res
 }
 
 // done notes that an operation was carried out.
-func (e *Engine) done(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) {
+func (e *Engine) done(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, op resource.Op) {
 	if op.Verb == resource.Create {
 		t.Touched(w.Precious)
 	}
@@ -105,7 +105,7 @@ func (e *Engine) done(ctx context.Context, t *tenants.Tenant, w *worker, key res
 }
 
 // attempt makes the call and absorbs answers that mean the goal is reached.
-func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, op resource.Op) error {
 	client := e.superFor(t)
 	if op.Side == resource.Tenant {
 		client = t.Client
@@ -144,7 +144,7 @@ func (e *Engine) attempt(ctx context.Context, t *tenants.Tenant, w *worker, key 
 
 // adopt looks at what stands where an object was to be created, after the server refused to: it may be the very object,
 // made a moment ago, because what else the server checks (whether an address is free) it checks before the name.
-func (e *Engine) adopt(ctx context.Context, t *tenants.Tenant, client caller, w *worker, key resource.Key, op resource.Op, refused error) error {
+func (e *Engine) adopt(ctx context.Context, t *tenants.Tenant, client caller, w *kindState, key resource.Key, op resource.Op, refused error) error {
 	existing, ok := emptyLike(op.Object)
 	if !ok {
 		return refused
@@ -169,7 +169,7 @@ func (e *Engine) adopt(ctx context.Context, t *tenants.Tenant, client caller, w 
 
 // permit proves with live reads what a deletion rests on, and asks the gate: that both control planes are the right ones and
 // went on from where they were last seen, and that what seems absent is.
-func (e *Engine) permit(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+func (e *Engine) permit(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, op resource.Op) error {
 	if op.Why == resource.Withdrawn {
 		return nil // the operator says so, whatever the tenant is
 	}
@@ -199,7 +199,7 @@ func (e *Engine) permit(ctx context.Context, t *tenants.Tenant, w *worker, key r
 }
 
 // confirmAbsence proves with a live read that what a deletion rests on is absent.
-func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) error {
+func (e *Engine) confirmAbsence(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, op resource.Op) error {
 	ref := resource.Ref{Kind: w.Name, Namespace: key.Namespace, Name: key.Name}
 	if op.AbsentRef != nil {
 		if ref = *op.AbsentRef; e.kinds()[ref.Kind] == nil {

@@ -15,10 +15,10 @@ import (
 
 // enqueue asks for a key of a kind to be decided, because something happened. A tenant that is not connected has no queue:
 // everything is queued when it gets in sync.
-func (e *Engine) enqueue(w *worker, key resource.Key) { e.put(w, key, live) }
+func (e *Engine) enqueue(w *kindState, key resource.Key) { e.put(w, key, live) }
 
 // put queues a key.
-func (e *Engine) put(w *worker, key resource.Key, p priority) {
+func (e *Engine) put(w *kindState, key resource.Key, p priority) {
 	if of := e.pool(key.Tenant); of != nil {
 		w.stamps.queued(key, e.now())
 		of.queue.add(item{w.Name, key}, p)
@@ -26,7 +26,7 @@ func (e *Engine) put(w *worker, key resource.Key, p priority) {
 }
 
 // enqueueUp does so because the super object of the key changed.
-func (e *Engine) enqueueUp(w *worker, key resource.Key) {
+func (e *Engine) enqueueUp(w *kindState, key resource.Key) {
 	if t := e.registry.Get(key.Tenant); t != nil && t.State() == tenants.Synced {
 		w.stamps.changed(key, resource.Super, e.now())
 	}
@@ -34,26 +34,26 @@ func (e *Engine) enqueueUp(w *worker, key resource.Key) {
 }
 
 // enqueueBacklog does so because everything is looked at. What happens meanwhile comes first.
-func (e *Engine) enqueueBacklog(w *worker, key resource.Key) {
+func (e *Engine) enqueueBacklog(w *kindState, key resource.Key) {
 	e.put(w, key, backlog)
 }
 
 // enqueueAfter does so after a delay, because something happened.
-func (e *Engine) enqueueAfter(w *worker, key resource.Key, delay time.Duration) {
+func (e *Engine) enqueueAfter(w *kindState, key resource.Key, delay time.Duration) {
 	if p := e.pool(key.Tenant); p != nil {
 		p.queue.addAfter(item{w.Name, key}, live, delay)
 	}
 }
 
 // lookAgain queues a key after a delay although nothing happened.
-func (e *Engine) lookAgain(w *worker, key resource.Key, delay time.Duration) {
+func (e *Engine) lookAgain(w *kindState, key resource.Key, delay time.Duration) {
 	if p := e.pool(key.Tenant); p != nil {
 		p.queue.addAfter(item{w.Name, key}, backlog, delay)
 	}
 }
 
 // tried says whether a key is known to fail when what was decided about it is carried out.
-func (e *Engine) tried(w *worker, key resource.Key) bool {
+func (e *Engine) tried(w *kindState, key resource.Key) bool {
 	p := e.pool(key.Tenant)
 	return p != nil && p.retries.tried(item{w.Name, key})
 }
@@ -74,10 +74,10 @@ func (e *Engine) Changed(t *tenants.Tenant, kind string, old, now resource.Objec
 	w.stamps.changed(key, resource.Tenant, e.now())
 	e.enqueue(w, key)
 	e.enqueueReferred(t, w, old, now)
-	if old == nil || w.ChangesMatter {
+	if old == nil || w.UpdatesAffectReferrers {
 		e.enqueueReferrers(t, kind, key)
 	}
-	if w.Stirs(old, now) {
+	if w.AffectsAllReferrers(old, now) {
 		e.enqueueReferrers(t, kind, resource.Key{})
 	}
 }
@@ -101,7 +101,7 @@ func (e *Engine) Gone(t *tenants.Tenant, kind string, last resource.Object, seen
 	e.enqueue(w, key)
 	e.enqueueRefs(t, w.References(last))
 	e.enqueueReferrers(t, kind, key)
-	if w.Stirs(last, nil) {
+	if w.AffectsAllReferrers(last, nil) {
 		e.enqueueReferrers(t, kind, resource.Key{})
 	}
 }
@@ -131,7 +131,7 @@ func (e *Engine) Moved(t *tenants.Tenant, state tenants.State, message string) {
 }
 
 // superGone notes that the deletion of a super object was seen.
-func (e *Engine) superGone(w *worker, last resource.Object) {
+func (e *Engine) superGone(w *kindState, last resource.Object) {
 	defer e.survive(w.Name)
 	id, ref, ok := e.superRef(w.Kind, last)
 	if t := e.registry.Get(id); ok && t != nil && !t.Known() {
@@ -140,10 +140,10 @@ func (e *Engine) superGone(w *worker, last resource.Object) {
 }
 
 // superChanged queues what a super object belongs to; now is nil when it is gone, old is nil when it is new.
-func (e *Engine) superChanged(w *worker, old, now resource.Object) {
+func (e *Engine) superChanged(w *kindState, old, now resource.Object) {
 	defer e.survive(w.Name)
 	select {
-	case <-e.superFilled:
+	case <-e.superSynced:
 	default:
 		return // everything is queued then
 	}
@@ -154,7 +154,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	if o == nil {
 		o = old
 	}
-	e.enqueueLoaded(w.Kind, old, now)
+	e.enqueueNodes(w.Kind, old, now)
 	if w.Everyone {
 		if unchangedObject(old, now) {
 			return
@@ -164,7 +164,7 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 		}
 		return
 	}
-	e.enqueueTouched(w.Kind, old, now)
+	e.enqueueAffected(w.Kind, old, now)
 	id, ref, ok := e.superRef(w.Kind, o)
 	if !ok {
 		if old == nil {
@@ -190,14 +190,14 @@ func (e *Engine) superChanged(w *worker, old, now resource.Object) {
 	}
 }
 
-// settleLoad gathers changes of what is taken of a node, each of which is a write in each tenant with a scheduler.
-const settleLoad = time.Second
+// nodeRequestsDelay gathers changes of what is taken of a node, each of which is a write in each tenant with a scheduler.
+const nodeRequestsDelay = time.Second
 
-// enqueueLoaded queues the virtual nodes of which a super object takes more or less than before, in tenants that have
+// enqueueNodes queues the virtual nodes of which a super object takes more or less than before, in tenants that have
 // schedulers of their own.
-func (e *Engine) enqueueLoaded(k resource.Kind, old, now resource.Object) {
-	before, was := k.Loads(old)
-	after, is := k.Loads(now)
+func (e *Engine) enqueueNodes(k resource.Kind, old, now resource.Object) {
+	before, was := k.NodeRequests(old)
+	after, is := k.NodeRequests(now)
 	w := e.kinds()[kindNodes]
 	if w == nil || before == after && equality.Semantic.DeepEqual(was, is) {
 		return
@@ -205,21 +205,21 @@ func (e *Engine) enqueueLoaded(k resource.Kind, old, now resource.Object) {
 	for _, t := range e.registry.All() {
 		for _, node := range []string{before, after} {
 			if t.Facts.Scheduler && node != "" {
-				e.enqueueAfter(w, resource.Key{Tenant: t.Facts.ID, Name: node}, settleLoad)
+				e.enqueueAfter(w, resource.Key{Tenant: t.Facts.ID, Name: node}, nodeRequestsDelay)
 			}
 		}
 	}
 }
 
-// taken returns what everything that is not the tenant's requests of a node.
-func (e *Engine) taken(id names.TenantID, node string) corev1.ResourceList {
+// requestedByOthers returns what everything that is not the tenant's requests of a node.
+func (e *Engine) requestedByOthers(id names.TenantID, node string) corev1.ResourceList {
 	sum := corev1.ResourceList{}
 	for _, w := range e.kinds() {
 		w.cache.By(indexHost, node, func(o resource.Object) {
 			if o.GetLabels()[names.LabelTenant] == string(id) {
 				return
 			}
-			_, requests := w.Loads(o)
+			_, requests := w.NodeRequests(o)
 			for name, quantity := range requests {
 				total := sum[name]
 				total.Add(quantity)
@@ -230,9 +230,9 @@ func (e *Engine) taken(id names.TenantID, node string) corev1.ResourceList {
 	return sum
 }
 
-// enqueueTouched queues what a super object has begun or ceased to touch.
-func (e *Engine) enqueueTouched(k resource.Kind, old, now resource.Object) {
-	before, after := k.Touches(old), k.Touches(now)
+// enqueueAffected queues what a super object has begun or ceased to touch.
+func (e *Engine) enqueueAffected(k resource.Kind, old, now resource.Object) {
+	before, after := k.AffectedRefs(old), k.AffectedRefs(now)
 	if slices.Equal(before, after) {
 		return
 	}
@@ -317,13 +317,13 @@ func (e *Engine) enqueueRefs(t *tenants.Tenant, refs []resource.Ref) {
 
 // enqueueReferred queues what an object that appeared or changed refers to, or has ceased to refer to. Where that stays the
 // same, only kinds to which it matters are queued.
-func (e *Engine) enqueueReferred(t *tenants.Tenant, w *worker, old, now resource.Object) {
+func (e *Engine) enqueueReferred(t *tenants.Tenant, w *kindState, old, now resource.Object) {
 	before, after := w.References(old), w.References(now)
 	if old != nil && old.GetUID() == now.GetUID() && slices.Equal(before, after) {
 		before = nil
 		after = slices.DeleteFunc(after, func(ref resource.Ref) bool {
 			of := e.kinds()[ref.Kind]
-			return of == nil || !of.UsersMatter
+			return of == nil || !of.ReferrerUpdatesMatter
 		})
 	}
 	e.enqueueRefs(t, before)
@@ -362,7 +362,7 @@ func (e *Engine) enqueueAll(t *tenants.Tenant) {
 
 // eachOwn calls f for every super object that belongs to a tenant, of a kind whose truth is in the super cluster. It may do
 // so twice.
-func (e *Engine) eachOwn(id names.TenantID, w *worker, f func(resource.Ref)) {
+func (e *Engine) eachOwn(id names.TenantID, w *kindState, f func(resource.Ref)) {
 	visit := func(o resource.Object) {
 		if of, ref, ok := e.superRef(w.Kind, o); ok && of == id {
 			f(ref)
@@ -373,14 +373,14 @@ func (e *Engine) eachOwn(id names.TenantID, w *worker, f func(resource.Ref)) {
 }
 
 // eachKey calls f for every key of the tenant that either cache knows.
-func (e *Engine) eachKey(t *tenants.Tenant, f func(*worker, resource.Key)) {
+func (e *Engine) eachKey(t *tenants.Tenant, f func(*kindState, resource.Key)) {
 	for _, w := range e.kinds() {
 		e.eachKeyOf(t, w, func(key resource.Key) { f(w, key) })
 	}
 }
 
 // eachKeyOf does so for one kind.
-func (e *Engine) eachKeyOf(t *tenants.Tenant, w *worker, f func(resource.Key)) {
+func (e *Engine) eachKeyOf(t *tenants.Tenant, w *kindState, f func(resource.Key)) {
 	seen := map[types.NamespacedName]bool{}
 	visit := func(namespace, name string) {
 		n := types.NamespacedName{Namespace: namespace, Name: name}
@@ -409,7 +409,7 @@ func (e *Engine) eachKeyOf(t *tenants.Tenant, w *worker, f func(resource.Key)) {
 }
 
 // home is the tenant namespace of what everyone gets.
-func (w *worker) home() string {
+func (w *kindState) home() string {
 	if w.Published != nil {
 		return w.Published.Tenant
 	}

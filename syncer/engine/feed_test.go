@@ -20,7 +20,7 @@ import (
 func TestUpdatesQueueWhatTheyReferToOnce(t *testing.T) {
 	kind := func(name string, usersMatter bool) resource.Kind {
 		return resource.Of(resource.Resource[*corev1.Pod]{
-			Name: name, UsersMatter: usersMatter,
+			Name: name, ReferrerUpdatesMatter: usersMatter,
 			New: func() *corev1.Pod { return &corev1.Pod{} },
 			References: func(p *corev1.Pod) []resource.Ref {
 				var out []resource.Ref
@@ -48,9 +48,9 @@ func TestUpdatesQueueWhatTheyReferToOnce(t *testing.T) {
 		"Successor": {old: pod("1", "", "a"), now: pod("2", "", "a"), want: []string{"resourceclaims a", "secrets a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, roster := &Engine{now: time.Now}, map[string]*worker{}
+			e, roster := &Engine{now: time.Now}, map[string]*kindState{}
 			for of, usersMatter := range map[string]bool{"pods": false, "secrets": false, "resourceclaims": true} {
-				roster[of] = &worker{Kind: kind(of, usersMatter)}
+				roster[of] = &kindState{Kind: kind(of, usersMatter)}
 			}
 			e.roster.Store(&roster)
 			var old resource.Object

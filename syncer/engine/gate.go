@@ -225,8 +225,8 @@ func (l *ledger) hold(w witness, on ground) {
 	}
 }
 
-// settled forgets that a deletion is held, because it is not wanted any more.
-func (g *gate) settled(kind string, key resource.Key) {
+// forget forgets that a deletion is held, because it is not wanted any more.
+func (g *gate) forget(kind string, key resource.Key) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if l := g.tenants[key.Tenant]; l != nil {
@@ -280,7 +280,7 @@ func sorted(held []Held) []Held {
 }
 
 // groundOf returns what a deletion rests on. What is in a namespace that is absent goes with it.
-func groundOf(t *tenants.Tenant, w *worker, key resource.Key, op resource.Op) ground {
+func groundOf(t *tenants.Tenant, w *kindState, key resource.Key, op resource.Op) ground {
 	return ground{
 		side: op.Side, cause: op.Why, precious: w.Precious, known: t.Known(),
 		explained: op.Side == resource.Super && key.Namespace != "" && t.Get(resource.Ref{Kind: kindNamespaces, Name: key.Namespace}) == nil,

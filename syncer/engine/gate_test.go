@@ -158,9 +158,9 @@ func TestGate(t *testing.T) {
 		if diff := cmp.Diff(want, held[:2]); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
-		g.settled("namespaces", resource.Key{Tenant: "a", Name: "n"})
+		g.forget("namespaces", resource.Key{Tenant: "a", Name: "n"})
 		for i := range 5 {
-			g.settled("services", keyOf("a", fmt.Sprint(i)))
+			g.forget("services", keyOf("a", fmt.Sprint(i)))
 		}
 		if g.braked("a") {
 			t.Error("nothing is held back any more")

@@ -87,19 +87,19 @@ func newMetrics(r prometheus.Registerer, e *Engine) (*metrics, error) {
 }
 
 // taken counts the wait of a key that a worker takes.
-func (m *metrics) taken(w *worker, key resource.Key) {
+func (m *metrics) taken(w *kindState, key resource.Key) {
 	if since, ok := w.stamps.taken(key); ok {
 		m.queue.WithLabelValues(w.Name).Observe(m.now().Sub(since).Seconds())
 	}
 }
 
 // decided counts a decision.
-func (m *metrics) decided(w *worker, began time.Time) {
+func (m *metrics) decided(w *kindState, began time.Time) {
 	m.decision.WithLabelValues(w.Name).Observe(m.now().Sub(began).Seconds())
 }
 
 // done counts an operation, and what it is the effect of.
-func (m *metrics) done(w *worker, key resource.Key, op resource.Op, began time.Time, err error) {
+func (m *metrics) done(w *kindState, key resource.Key, op resource.Op, began time.Time, err error) {
 	side, verb := op.Side.String(), string(op.Verb)
 	m.ops.WithLabelValues(w.Name, side, verb, result(err)).Inc()
 	m.op.WithLabelValues(w.Name, side, verb).Observe(m.now().Sub(began).Seconds())

@@ -103,7 +103,7 @@ func TestPhasesOfAKey(t *testing.T) {
 	e.metrics.done(w, key, resource.Op{Side: resource.Super, Verb: resource.Create}, start.Add(9*time.Second), nil)
 	e.metrics.done(w, key, resource.Op{Side: resource.Super, Verb: resource.Create}, start.Add(10*time.Second), nil)
 	w.stamps.changed(key, resource.Super, now)
-	e.settle(t.Context(), e.pool("a"), w, key, nil) // it was the echo of that write
+	e.finish(t.Context(), e.pool("a"), w, key, nil) // it was the echo of that write
 	at(20)
 	w.stamps.changed(key, resource.Super, now)
 	at(21)
@@ -141,7 +141,7 @@ func TestWhatCountsAsLag(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := keyOf("a", name)
 			w.stamps.changed(key, resource.Tenant, now)
-			e.settle(t.Context(), e.pool("a"), w, key, tc.err)
+			e.finish(t.Context(), e.pool("a"), w, key, tc.err)
 			if _, got := w.stamps.effective(key, resource.Tenant); got != tc.want {
 				t.Errorf("its change waits: %v, want %v", got, tc.want)
 			}

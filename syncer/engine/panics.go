@@ -97,7 +97,7 @@ func (e *Engine) brokenBefore(objects ...resource.Object) error {
 }
 
 // setAside tells about an object on which our own code failed.
-func (e *Engine) setAside(ctx context.Context, p *pool, w *worker, i item, err *panicked) {
+func (e *Engine) setAside(ctx context.Context, p *pool, w *kindState, i item, err *panicked) {
 	if e.brokenBefore(e.pair(p.tenant, w.Kind, i.key)) == nil { // else it is counted and logged
 		e.metrics.panics.WithLabelValues(i.kind).Inc()
 		if p.retries.lasting(i, err, e.now()) == 0 {
@@ -124,23 +124,26 @@ func (e *Engine) guarded(k resource.Kind) resource.Kind {
 		return out
 	}
 	k.References = func(o resource.Object) (out []resource.Ref) { guard(o, func() { out = in.References(o) }); return out }
-	k.Touches = func(o resource.Object) (out []resource.Ref) { guard(o, func() { out = in.Touches(o) }); return out }
+	k.AffectedRefs = func(o resource.Object) (out []resource.Ref) {
+		guard(o, func() { out = in.AffectedRefs(o) })
+		return out
+	}
 	k.Route = func(o resource.Object) (ref resource.Ref, ok bool) {
 		guard(o, func() { ref, ok = in.Route(o) })
 		return ref, ok
 	}
 	k.Home = func(o resource.Object) (out string) { guard(o, func() { out = in.Home(o) }); return out }
-	k.Odd = func(o resource.Object) (out bool) { guard(o, func() { out = in.Odd(o) }); return out }
-	k.Loads = func(o resource.Object) (node string, requests corev1.ResourceList) {
-		guard(o, func() { node, requests = in.Loads(o) })
+	k.Customized = func(o resource.Object) (out bool) { guard(o, func() { out = in.Customized(o) }); return out }
+	k.NodeRequests = func(o resource.Object) (node string, requests corev1.ResourceList) {
+		guard(o, func() { node, requests = in.NodeRequests(o) })
 		return node, requests
 	}
-	k.Stirs = func(old, now resource.Object) (out bool) {
+	k.AffectsAllReferrers = func(old, now resource.Object) (out bool) {
 		o := now
 		if o == nil {
 			o = old
 		}
-		guard(o, func() { out = in.Stirs(old, now) })
+		guard(o, func() { out = in.AffectsAllReferrers(old, now) })
 		return out
 	}
 	k.Decide = func(v resource.View, key resource.Key, tenant, super resource.Object) (ops []resource.Op, err error) {

@@ -73,7 +73,7 @@ func (e *Engine) look(ctx context.Context, t *tenants.Tenant, of *part) {
 
 func (e *Engine) patrolTenant(ctx context.Context, t *tenants.Tenant, of *part) {
 	began, checked, found, unexplained := time.Now(), 0, 0, 0
-	e.decideAll(ctx, t, of, func(w *worker, d decision) {
+	e.decideAll(ctx, t, of, func(w *kindState, d decision) {
 		checked++
 		if d.unexplained(w.Origin, func(side resource.Side) bool { return e.gate.saw(side, w.Name, d.key, e.now()) }) {
 			unexplained++
@@ -123,9 +123,9 @@ func (d decision) unexplained(origin resource.Side, seen func(resource.Side) boo
 func infers(op resource.Op) bool { return deletes(op) && ground{cause: op.Why}.inferred() }
 
 // decideAll decides about every key in a part of a tenant of which enough is known, and carries nothing out.
-func (e *Engine) decideAll(ctx context.Context, t *tenants.Tenant, of *part, f func(*worker, decision)) {
+func (e *Engine) decideAll(ctx context.Context, t *tenants.Tenant, of *part, f func(*kindState, decision)) {
 	v := e.view(t)
-	e.eachKey(t, func(w *worker, key resource.Key) {
+	e.eachKey(t, func(w *kindState, key resource.Key) {
 		if ctx.Err() != nil || !of.has(item{w.Name, key}) || !e.ready(t, w) && (!t.State().Halted() || !current(t, w)) {
 			return
 		}
@@ -164,7 +164,7 @@ func (e *Engine) askLook(t *tenants.Tenant) {
 // survey lists what would be deleted if a tenant that waits for a person were released.
 func (e *Engine) survey(ctx context.Context, t *tenants.Tenant) {
 	var s survey
-	e.decideAll(ctx, t, nil, func(w *worker, d decision) {
+	e.decideAll(ctx, t, nil, func(w *kindState, d decision) {
 		for _, op := range d.ops {
 			if !infers(op) {
 				continue

@@ -49,7 +49,7 @@ func (e *Engine) servePool(ctx context.Context, p *pool) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-e.superFilled:
+	case <-e.superSynced:
 	}
 	places := make(chan struct{}, e.options.Workers)
 	for {
@@ -100,7 +100,7 @@ func (e *Engine) work(ctx context.Context, p *pool, i item) {
 	if ctx.Err() != nil {
 		return // the tenant is let go of
 	}
-	if err := safely(func() error { e.settle(ctx, p, w, i.key, err); return nil }); err != nil {
+	if err := safely(func() error { e.finish(ctx, p, w, i.key, err); return nil }); err != nil {
 		e.survived(i.kind, err)
 		p.queue.addAfter(i, backlog, retryPanicked)
 	}

@@ -15,9 +15,9 @@ import (
 // A thousand tenants that do nothing cost a small part of what their caches do.
 func TestIdleTenantsCostLittle(t *testing.T) {
 	const idle, most = 1000, 32 << 10
-	e := &Engine{options: Options{Workers: 8}, superFilled: make(chan struct{}), crew: newCrew(), sent: &sent{}, vetted: &vetted{}, compared: &compared{}, gate: newGate(BrakeOptions{})}
-	e.roster.Store(&map[string]*worker{})
-	close(e.superFilled)
+	e := &Engine{options: Options{Workers: 8}, superSynced: make(chan struct{}), crew: newCrew(), sent: &sent{}, vetted: &vetted{}, compared: &compared{}, gate: newGate(BrakeOptions{})}
+	e.roster.Store(&map[string]*kindState{})
+	close(e.superSynced)
 	used := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats

@@ -10,7 +10,7 @@ import (
 )
 
 // process decides about one key and carries the decision out.
-func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key) error {
+func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key) error {
 	if t.State().Halted() || !e.ready(t, w) {
 		return nil // everything of a tenant is queued when it gets in sync
 	}
@@ -25,12 +25,12 @@ func (e *Engine) process(ctx context.Context, t *tenants.Tenant, w *worker, key 
 		err = vetErr
 	}
 	if !slices.ContainsFunc(ops, infers) {
-		e.gate.settled(w.Name, key)
+		e.gate.forget(w.Name, key)
 	}
 	for _, op := range ops {
 		if op.Why == resource.Unwanted {
-			if err := e.settled(t); err != nil {
-				return resource.Waiting(retryUnsettled, "%v", err)
+			if err := e.referrersKnown(t); err != nil {
+				return resource.Waiting(retryReferrersUnknown, "%v", err)
 			}
 		}
 		opErr := e.execute(ctx, t, w, key, v, tenantObject, superObject, op)

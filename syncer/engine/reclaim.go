@@ -43,7 +43,7 @@ func (e *Engine) relabel(ctx context.Context, t *tenants.Tenant, replica resourc
 }
 
 // reclaim gives the replica of a tenant's object, which the cache does not show, its labels back, if that is why it does not.
-func (e *Engine) reclaim(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, of resource.Object) error {
+func (e *Engine) reclaim(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, of resource.Object) error {
 	want, existing := w.New(), w.New()
 	want.SetLabels(map[string]string{names.LabelTenant: string(key.Tenant), names.LabelManagedBy: names.Syncer})
 	annotations := map[string]string{names.AnnotationNamespace: key.Namespace, names.AnnotationUID: string(of.GetUID())}

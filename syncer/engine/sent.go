@@ -37,7 +37,7 @@ func (s *sent) shown(kind string, key resource.Key, side resource.Side) {
 }
 
 // makes says whether an operation makes the object of the key itself.
-func makes(w *worker, op resource.Op) bool {
+func makes(w *kindState, op resource.Op) bool {
 	return op.Verb == resource.Create && reflect.TypeOf(op.Object) == reflect.TypeOf(w.New())
 }
 
@@ -82,7 +82,7 @@ func (s *sent) changesNothing(kind string, key resource.Key, op resource.Op, now
 }
 
 // pointless says whether there is no point in an operation: it would change nothing, or say what was said not long ago.
-func (e *Engine) pointless(w *worker, key resource.Key, op resource.Op) bool {
+func (e *Engine) pointless(w *kindState, key resource.Key, op resource.Op) bool {
 	return e.sent.changesNothing(w.Name, key, op, e.now()) || e.notices.repeats(witness{w.Name, key}, op, e.now())
 }
 

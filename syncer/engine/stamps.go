@@ -62,8 +62,8 @@ func (s *stamps) effective(key resource.Key, side resource.Side) (since time.Tim
 	return since, !since.IsZero()
 }
 
-// settled forgets the changes of a key that needs nothing more.
-func (s *stamps) settled(key resource.Key) {
+// finished forgets the changes of a key that needs nothing more.
+func (s *stamps) finished(key resource.Key) {
 	s.edit(key, func(st *stamp) { st.changed = [2]time.Time{} })
 }
 

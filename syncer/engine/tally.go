@@ -96,7 +96,7 @@ func (c *tally) sweep(id names.TenantID) {
 }
 
 // tallied counts a change of the cache. It returns the tenant of an object that is gone.
-func (w *worker) tallied(old, now resource.Object) names.TenantID {
+func (w *kindState) tallied(old, now resource.Object) names.TenantID {
 	before, after := w.madeFor(old), w.madeFor(now)
 	o := now
 	if o == nil {
@@ -110,7 +110,7 @@ func (w *worker) tallied(old, now resource.Object) names.TenantID {
 }
 
 // madeFor returns the tenant that a super object is a replica for, empty if it is none, or belongs to one of another kind.
-func (w *worker) madeFor(o resource.Object) names.TenantID {
+func (w *kindState) madeFor(o resource.Object) names.TenantID {
 	if o == nil || w.Origin != resource.Tenant {
 		return ""
 	}

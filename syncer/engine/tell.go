@@ -70,8 +70,8 @@ func (n *notices) begin(who witness) {
 	}
 }
 
-// unsettled returns for how long an object has been waiting or failing.
-func (n *notices) unsettled(who witness, now time.Time) time.Duration {
+// unresolvedFor returns for how long an object has been waiting or failing.
+func (n *notices) unresolvedFor(who witness, now time.Time) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	of := n.get(who)
@@ -106,12 +106,12 @@ func (n *notices) converged(who witness) {
 		of.outcome = outcome{}
 	}
 	n.mu.Unlock()
-	n.settled(who)
+	n.resolved(who)
 }
 
-// settled notes that an object neither waits nor fails, and forgets what the last decision did not say any more: should it
+// resolved notes that an object neither waits nor fails, and forgets what the last decision did not say any more: should it
 // become true once more, the tenant is told again.
-func (n *notices) settled(who witness) {
+func (n *notices) resolved(who witness) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	of := n.of[who]
@@ -191,12 +191,12 @@ func (n *notices) get(who witness) *notice {
 
 // await returns when an object that has waited for the same for a while is looked at again, and tells the tenant once it has
 // waited for long.
-func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *resource.Wait, lasted time.Duration) time.Duration {
+func (e *Engine) await(ctx context.Context, w *kindState, key resource.Key, wait *resource.Wait, lasted time.Duration) time.Duration {
 	after := backoff(lasted, wait.After, lastWait)
 	if wait.Due {
 		after = wait.After
 	}
-	if left := patience - e.notices.unsettled(witness{w.Name, key}, e.now()); left > 0 {
+	if left := patience - e.notices.unresolvedFor(witness{w.Name, key}, e.now()); left > 0 {
 		return min(after, left)
 	}
 	log.FromContext(ctx).V(1).Info("Waits", "resource", w.Name, "key", key.String(), "for", wait.Reason)
@@ -204,15 +204,15 @@ func (e *Engine) await(ctx context.Context, w *worker, key resource.Key, wait *r
 }
 
 // fails tells the tenant, without what only the operator can know, that calls about an object fail, once that has lasted.
-func (e *Engine) fails(ctx context.Context, w *worker, key resource.Key) {
-	if e.notices.unsettled(witness{w.Name, key}, e.now()) >= patienceFailing && ctx.Err() == nil {
+func (e *Engine) fails(ctx context.Context, w *kindState, key resource.Key) {
+	if e.notices.unresolvedFor(witness{w.Name, key}, e.now()) >= patienceFailing && ctx.Err() == nil {
 		e.tell(ctx, w, key, resource.Delayed())
 	}
 }
 
 // tell records an event on the tenant's object, unless the tenant has heard it not long ago. It returns when it is due again,
 // if it is still true then: soon, when it could not be written.
-func (e *Engine) tell(ctx context.Context, w *worker, key resource.Key, r *resource.Reject) time.Duration {
+func (e *Engine) tell(ctx context.Context, w *kindState, key resource.Key, r *resource.Reject) time.Duration {
 	t := e.registry.Get(key.Tenant)
 	if t == nil {
 		return tellAgain

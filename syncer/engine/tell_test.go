@@ -26,16 +26,16 @@ func TestWaitsThatLast(t *testing.T) {
 		{web, time.Second, 11 * time.Second},
 	} {
 		at = at.Add(step.after)
-		if got := n.unsettled(step.who, at); got != step.want {
+		if got := n.unresolvedFor(step.who, at); got != step.want {
 			t.Errorf("%s waits for %s, want %s", step.who.key.Name, got, step.want)
 		}
 	}
-	n.settled(web)
-	if got := n.unsettled(web, at.Add(time.Hour)); got != 0 {
+	n.resolved(web)
+	if got := n.unresolvedFor(web, at.Add(time.Hour)); got != 0 {
 		t.Errorf("after it was served: %s", got)
 	}
-	n.settled(web)
-	n.settled(other)
+	n.resolved(web)
+	n.resolved(other)
 	if len(n.of) > 0 {
 		t.Errorf("what is served is remembered: %v", n.of)
 	}
@@ -84,9 +84,9 @@ func TestWhatIsTrueIsToldAgain(t *testing.T) {
 					}
 				}
 				if s.waits {
-					n.unsettled(web, at)
+					n.unresolvedFor(web, at)
 				} else {
-					n.settled(web)
+					n.resolved(web)
 				}
 				if told != s.want {
 					t.Errorf("step %d: told %v, want %v", i+1, told, s.want)
@@ -98,7 +98,7 @@ func TestWhatIsTrueIsToldAgain(t *testing.T) {
 
 // What a kind has to say of itself, in each decision, is not written each time, and is no drift.
 func TestWhatIsSaidEachTimeIsNotWrittenEachTime(t *testing.T) {
-	e, w, at := &Engine{notices: &notices{}, sent: &sent{}}, &worker{Kind: resource.Kind{Name: "pods"}}, time.Now()
+	e, w, at := &Engine{notices: &notices{}, sent: &sent{}}, &kindState{Kind: resource.Kind{Name: "pods"}}, time.Now()
 	e.now = func() time.Time { return at }
 	key := resource.Key{Tenant: "a", Name: "web"}
 	op := resource.Tell(resource.View{}, &corev1.Pod{}, corev1.SchemeGroupVersion.WithKind("Pod"), corev1.EventTypeWarning, "Reason", "why")
@@ -117,8 +117,8 @@ func TestWhatIsSaidEachTimeIsNotWrittenEachTime(t *testing.T) {
 
 func TestTenantsThatAreGoneAreForgotten(t *testing.T) {
 	n := &notices{}
-	n.unsettled(witness{"pods", resource.Key{Tenant: "gone"}}, time.Now())
-	n.unsettled(witness{"pods", resource.Key{Tenant: "there"}}, time.Now())
+	n.unresolvedFor(witness{"pods", resource.Key{Tenant: "gone"}}, time.Now())
+	n.unresolvedFor(witness{"pods", resource.Key{Tenant: "there"}}, time.Now())
 	n.sweep(func(id names.TenantID) bool { return id == "there" })
 	if len(n.of) != 1 {
 		t.Errorf("%v are remembered", n.of)

@@ -86,7 +86,7 @@ func (e *Engine) Trace(id names.TenantID, kind, namespace, name string) (*Trace,
 }
 
 // decide adds what a decision would say now.
-func (out *Trace) decide(e *Engine, t *tenants.Tenant, w *worker, key resource.Key, tenant, super resource.Object) {
+func (out *Trace) decide(e *Engine, t *tenants.Tenant, w *kindState, key resource.Key, tenant, super resource.Object) {
 	switch {
 	case !e.ready(t, w):
 		out.Outcome, out.Message = Unknown, "the caches are not current: "+out.Connection
@@ -167,7 +167,7 @@ func timeOf(t time.Time) *metav1.Time {
 }
 
 // named finds a kind.
-func (e *Engine) named(kind string) (*worker, error) {
+func (e *Engine) named(kind string) (*kindState, error) {
 	var known []string
 	for name, w := range e.kinds() {
 		if w.SuperOnly {

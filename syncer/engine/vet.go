@@ -48,7 +48,7 @@ func specVersion(o resource.Object) string {
 // vet takes out of what was decided about a tenant object whatever makes or changes its replica, but for labels and
 // annotations, and says why, when the object has fields that the syncer does not know: left out, they would be lost without
 // anybody noticing. Only API servers that are newer than the syncer have such objects.
-func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *worker, key resource.Key, tenant, super resource.Object, ops []resource.Op) ([]resource.Op, error) {
+func (e *Engine) vet(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, tenant, super resource.Object, ops []resource.Op) ([]resource.Op, error) {
 	if !t.Newer() || w.Origin != resource.Tenant || w.SuperOnly || w.Name == kindNamespaces || // of a namespace nothing is copied
 		tenant == nil || tenant.GetDeletionTimestamp() != nil || w.withdrawn(key.Tenant) ||
 		super == nil && !slices.ContainsFunc(ops, shapes) {

@@ -23,9 +23,9 @@ type Kind struct {
 	Precious                      bool
 	Origin                        Side
 	SuperOnly                     bool
-	ChangesMatter                 bool
+	UpdatesAffectReferrers        bool
 	MetadataOnly                  bool
-	UsersMatter                   bool
+	ReferrerUpdatesMatter         bool
 	Passing                       bool
 	OnDemand                      func(Facts) bool
 	TenantSelector, SuperSelector Selector
@@ -33,16 +33,16 @@ type Kind struct {
 	New  func() Object
 	Trim func(Object)
 	// OfMetadata returns the object, without content, that has the metadata.
-	OfMetadata func(*metav1.ObjectMeta) Object
-	SuperName  func(name string) string
-	Decide     func(v View, key Key, tenant, super Object) ([]Op, error)
-	Refused    func(v View, tenant, super Object, message string) []Op
-	References func(tenant Object) []Ref
-	Route      func(super Object) (Ref, bool)
-	Stirs      func(old, now Object) bool
-	Odd        func(tenant Object) bool
-	Touches    func(super Object) []Ref
-	Loads      func(super Object) (node string, requests corev1.ResourceList)
+	OfMetadata          func(*metav1.ObjectMeta) Object
+	SuperName           func(name string) string
+	Decide              func(v View, key Key, tenant, super Object) ([]Op, error)
+	Refused             func(v View, tenant, super Object, message string) []Op
+	References          func(tenant Object) []Ref
+	Route               func(super Object) (Ref, bool)
+	AffectsAllReferrers func(old, now Object) bool
+	Customized          func(tenant Object) bool
+	AffectedRefs        func(super Object) []Ref
+	NodeRequests        func(super Object) (node string, requests corev1.ResourceList)
 	// Everyone says that each tenant has a replica of each object.
 	Everyone bool
 	Home     func(super Object) string
@@ -60,8 +60,8 @@ func Of[T Object](r Resource[T]) Kind {
 		return t
 	}
 	k := Kind{
-		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, ChangesMatter: r.ChangesMatter,
-		MetadataOnly: r.MetadataOnly, UsersMatter: r.UsersMatter, Passing: r.Passing, OnDemand: r.OnDemand,
+		Name: r.Name, GVK: r.GVK, Cluster: r.Cluster, Origin: r.Origin, SuperOnly: r.SuperOnly, UpdatesAffectReferrers: r.UpdatesAffectReferrers,
+		MetadataOnly: r.MetadataOnly, ReferrerUpdatesMatter: r.ReferrerUpdatesMatter, Passing: r.Passing, OnDemand: r.OnDemand,
 		Plural: r.Plural, Optional: r.Optional, Published: r.Published, Keep: r.Keep, Precious: r.Precious,
 		TenantSelector: r.TenantSelector, SuperSelector: r.SuperSelector,
 		New:       func() Object { return r.New() },
@@ -81,8 +81,8 @@ func Of[T Object](r Resource[T]) Kind {
 			}
 			return r.Refused(v, Pair[T]{Tenant: cast(tenant), Super: cast(super)}, message)
 		},
-		References: refs(r.References),
-		Touches:    refs(r.Touches),
+		References:   refs(r.References),
+		AffectedRefs: refs(r.AffectedRefs),
 		Route: func(o Object) (Ref, bool) {
 			if t := cast(o); r.Route != nil && present(t) {
 				return r.Route(t)
@@ -101,14 +101,16 @@ func Of[T Object](r Resource[T]) Kind {
 		k.Trim(o)
 		return o
 	}
-	k.Stirs = func(old, now Object) bool { return r.Stirs != nil && r.Stirs(cast(old), cast(now)) }
-	k.Odd = func(o Object) bool {
-		t := cast(o)
-		return r.Odd != nil && present(t) && r.Odd(t)
+	k.AffectsAllReferrers = func(old, now Object) bool {
+		return r.AffectsAllReferrers != nil && r.AffectsAllReferrers(cast(old), cast(now))
 	}
-	k.Loads = func(o Object) (string, corev1.ResourceList) {
-		if t := cast(o); r.Loads != nil && present(t) {
-			return r.Loads(t)
+	k.Customized = func(o Object) bool {
+		t := cast(o)
+		return r.Customized != nil && present(t) && r.Customized(t)
+	}
+	k.NodeRequests = func(o Object) (string, corev1.ResourceList) {
+		if t := cast(o); r.NodeRequests != nil && present(t) {
+			return r.NodeRequests(t)
 		}
 		return "", nil
 	}

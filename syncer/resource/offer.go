@@ -11,8 +11,8 @@ const PriorityClasses = "priorityclasses"
 // DeviceClasses is the name of the kind that pods get devices of, by a claim or by an extended resource.
 const DeviceClasses = "deviceclasses"
 
-// Offered says whether an administrator offers a class of the super cluster to tenants.
-func Offered(kind string, class Object) bool {
+// ClassOffered says whether an administrator offers a class of the super cluster to tenants.
+func ClassOffered(kind string, class Object) bool {
 	switch class.GetLabels()[names.LabelPublic] {
 	case "true":
 		return true
@@ -23,10 +23,10 @@ func Offered(kind string, class Object) bool {
 	}
 }
 
-// Offers says whether the class that the tenant knows by a name is one of the super cluster's, and may be used.
-func (v View) Offers(kind, name string) bool {
+// OffersClass says whether the class that the tenant knows by a name is one of the super cluster's, and may be used.
+func (v View) OffersClass(kind, name string) bool {
 	ref := Ref{Kind: kind, Name: name}
 	super, tenant := v.Get(Super, ref), v.Get(Tenant, ref)
-	return v.Enabled(kind) && super != nil && tenant != nil && Offered(kind, super) &&
+	return v.Enabled(kind) && super != nil && tenant != nil && ClassOffered(kind, super) &&
 		tenant.GetAnnotations()[names.AnnotationUID] == string(super.GetUID())
 }

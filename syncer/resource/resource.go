@@ -120,16 +120,16 @@ type View struct {
 	Each func(side Side, kind string, f func(Object))
 	// Owned calls f for every super object of the kind that another super object owns, whoever made it.
 	Owned func(kind string, owner types.UID, f func(Object))
-	// Odd calls f for every tenant object of the kind that is odd.
-	Odd func(kind string, f func(Object))
+	// EachCustomized calls f for every tenant object of the kind that is odd.
+	EachCustomized func(kind string, f func(Object))
 	// Referenced says whether any synced object of the tenant refers to the object.
 	Referenced func(ref Ref) bool
 	// TenantNamespace returns the tenant's name of a super namespace, false if it is not one of the tenant's.
 	TenantNamespace func(superNamespace string) (string, bool)
-	// Runs says whether a node of the super cluster has a pod of the tenant.
-	Runs func(node string) bool
-	// Taken returns what everything that is not the tenant's requests of a node of the super cluster.
-	Taken func(node string) corev1.ResourceList
+	// HasPodsOn says whether a node of the super cluster has a pod of the tenant.
+	HasPodsOn func(node string) bool
+	// RequestedByOthers returns what everything that is not the tenant's requests of a node of the super cluster.
+	RequestedByOthers func(node string) corev1.ResourceList
 	// NodeAddress says whether an IP address belongs to a node of the super cluster.
 	NodeAddress func(ip string) bool
 }
@@ -230,7 +230,7 @@ const (
 	Superseded  = "Superseded"
 	Unwanted    = "Unwanted"
 	Withdrawn   = "Withdrawn"
-	Filled      = "Filled"
+	FieldsUp    = "Filled"
 	Deleted     = "Deleted"
 	Vanished    = "Vanished"
 	Status      = "Status"
@@ -314,16 +314,16 @@ type Resource[T Object] struct {
 	// References lists what the tenant object refers to: those keys are decided again when it changes, they count as
 	// referenced while it exists, and it is decided again when one of them comes or goes on either side.
 	References func(T) []Ref
-	// Stirs says that a change of a tenant object (old is nil when it is new, now when it is gone) makes everything that
+	// AffectsAllReferrers says that a change of a tenant object (old is nil when it is new, now when it is gone) makes everything that
 	// refers to the kind as a whole, by a Ref without a name, worth deciding again. Nil means never.
-	Stirs func(old, now T) bool
-	// Odd says that a tenant object has something of the tenant's that others of the kind do not have, see View.Odd.
-	Odd func(T) bool
-	// ChangesMatter says that also an update of an object of this kind makes those that refer to it worth deciding again.
-	ChangesMatter bool
-	// UsersMatter says that also an update of an object that refers to one of this kind makes that one worth deciding again,
+	AffectsAllReferrers func(old, now T) bool
+	// Customized says that a tenant object has something of the tenant's that others of the kind do not have, see View.EachCustomized.
+	Customized func(T) bool
+	// UpdatesAffectReferrers says that also an update of an object of this kind makes those that refer to it worth deciding again.
+	UpdatesAffectReferrers bool
+	// ReferrerUpdatesMatter says that also an update of an object that refers to one of this kind makes that one worth deciding again,
 	// not only a change of what it refers to.
-	UsersMatter bool
+	ReferrerUpdatesMatter bool
 	// Passing says that a super object is kept until it was decided about, and not longer: nobody asks for it again.
 	Passing bool
 	// OnDemand says which tenants need the super objects of a kind that is SuperOnly, which are not watched before there is one.
@@ -335,11 +335,11 @@ type Resource[T Object] struct {
 	// the tenant; it is empty when there is none. Nil means the namespace it lies in, and every tenant for kinds that lie
 	// in none.
 	Home func(T) string
-	// Touches lists, by the tenant's names, what else is to be decided again when it begins or ceases to be touched by a super
+	// AffectedRefs lists, by the tenant's names, what else is to be decided again when it begins or ceases to be touched by a super
 	// object that was made for the tenant.
-	Touches func(T) []Ref
-	// Loads returns what a super object takes of which node, no node when it takes nothing. Nil means that none does.
-	Loads func(T) (node string, requests corev1.ResourceList)
+	AffectedRefs func(T) []Ref
+	// NodeRequests returns what a super object takes of which node, no node when it takes nothing. Nil means that none does.
+	NodeRequests func(T) (node string, requests corev1.ResourceList)
 	// Route finds the kind and name that a super object belongs to when that is not this kind itself: an object made by
 	// an Up of that kind. It returns false for the usual.
 	Route func(T) (Ref, bool)

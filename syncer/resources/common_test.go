@@ -100,8 +100,8 @@ func (w world) view() resource.View {
 		TenantNamespace: func(super string) (string, bool) {
 			return "shop", super == names.SuperNamespace(tenantID, "shop")
 		},
-		Runs:  func(string) bool { return w.runs },
-		Taken: func(string) corev1.ResourceList { return w.taken },
+		HasPodsOn:         func(string) bool { return w.runs },
+		RequestedByOthers: func(string) corev1.ResourceList { return w.taken },
 		NodeAddress: func(ip string) bool {
 			for _, n := range w.nodes {
 				if n == ip {

@@ -20,7 +20,7 @@ func DeviceClasses() resource.Kind {
 		SuperSelector: resource.Selector{All: true},
 		New:           func() *resourcev1.DeviceClass { return &resourcev1.DeviceClass{} },
 		Needed: func(_ resource.View, in *resourcev1.DeviceClass) bool {
-			return resource.Offered(resource.DeviceClasses, in)
+			return resource.ClassOffered(resource.DeviceClasses, in)
 		},
 		Down: func(_ resource.View, in *resourcev1.DeviceClass) (*resourcev1.DeviceClass, error) {
 			return &resourcev1.DeviceClass{Spec: resourcev1.DeviceClassSpec{

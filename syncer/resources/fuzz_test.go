@@ -525,10 +525,10 @@ func (c *clusters) view() resource.View {
 				}
 			})
 		},
-		Odd: func(kind string, f func(resource.Object)) {
+		EachCustomized: func(kind string, f func(resource.Object)) {
 			i := slices.IndexFunc(c.kinds, func(k resource.Kind) bool { return k.Name == kind })
 			each(resource.Tenant, kind, func(o resource.Object) {
-				if c.kinds[i].Odd(o) {
+				if c.kinds[i].Customized(o) {
 					f(o)
 				}
 			})
@@ -538,9 +538,9 @@ func (c *clusters) view() resource.View {
 			ns, ok := superNamespaces()[super]
 			return ns, ok
 		},
-		Runs:        func(string) bool { return c.runs },
-		Taken:       func(string) corev1.ResourceList { return corev1.ResourceList{"cpu": apiresource.MustParse("1")} },
-		NodeAddress: func(ip string) bool { return ip == "192.0.2.1" },
+		HasPodsOn:         func(string) bool { return c.runs },
+		RequestedByOthers: func(string) corev1.ResourceList { return corev1.ResourceList{"cpu": apiresource.MustParse("1")} },
+		NodeAddress:       func(ip string) bool { return ip == "192.0.2.1" },
 	}
 }
 
@@ -580,13 +580,13 @@ func (c *clusters) decide(t *testing.T, k resource.Kind, ref resource.Ref) ([]re
 	}
 	if tenant != nil {
 		k.References(tenant)
-		k.Odd(tenant)
-		k.Stirs(nil, tenant)
+		k.Customized(tenant)
+		k.AffectsAllReferrers(nil, tenant)
 	}
 	if super != nil {
-		k.Touches(super)
+		k.AffectedRefs(super)
 		k.Route(super)
-		k.Loads(super)
+		k.NodeRequests(super)
 		k.Home(super)
 	}
 	return ops, err

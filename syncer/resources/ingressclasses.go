@@ -21,7 +21,7 @@ func IngressClasses() resource.Kind {
 		SuperSelector: resource.Selector{All: true},
 		New:           func() *networkingv1.IngressClass { return &networkingv1.IngressClass{} },
 		Needed: func(_ resource.View, in *networkingv1.IngressClass) bool {
-			return resource.Offered(kindIngressClasses, in)
+			return resource.ClassOffered(kindIngressClasses, in)
 		},
 		Down: func(_ resource.View, in *networkingv1.IngressClass) (*networkingv1.IngressClass, error) {
 			out := &networkingv1.IngressClass{Spec: networkingv1.IngressClassSpec{Controller: in.Spec.Controller}}

@@ -24,7 +24,7 @@ func Ingresses() resource.Kind {
 		New:  func() *networkingv1.Ingress { return &networkingv1.Ingress{} },
 		Needed: func(v resource.View, in *networkingv1.Ingress) bool {
 			class := ingressClass(in)
-			return class != "" && v.Offers(kindIngressClasses, class)
+			return class != "" && v.OffersClass(kindIngressClasses, class)
 		},
 		Down: ingressDown,
 		Merge: func(existing, want *networkingv1.Ingress) {
@@ -174,7 +174,7 @@ const retryBackend = time.Minute
 
 // ingressUp brings back where the Ingress is reached, and tells which of its Services are not.
 func ingressUp(v resource.View, p resource.Pair[*networkingv1.Ingress]) ([]resource.Op, error) {
-	if !v.Offers(kindIngressClasses, ingressClass(p.Tenant)) {
+	if !v.OffersClass(kindIngressClasses, ingressClass(p.Tenant)) {
 		return nil, nil // another controller may write it by now
 	}
 	ops, err := resource.ReportStatus(p.Tenant, func(to *networkingv1.Ingress) { to.Status = *p.Super.Status.DeepCopy() })

@@ -30,7 +30,7 @@ func Namespaces(agentNamespace string) resource.Kind {
 		Precious: true,
 		Hold:     namespaceHold,
 		// What selects namespaces by their labels depends on all of them.
-		Stirs: func(old, now *corev1.Namespace) bool {
+		AffectsAllReferrers: func(old, now *corev1.Namespace) bool {
 			return old == nil || now == nil || !maps.Equal(old.Labels, now.Labels)
 		},
 		// The super cluster enforces the Pod Security level, whatever the syncer lets through.

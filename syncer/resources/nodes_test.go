@@ -344,7 +344,7 @@ func TestOwnSchedulerSeesWhatOthersTake(t *testing.T) {
 	ops, err := decide(t, nodes.Kind(), world{}, "", "n1", nil, machine)
 	virtual := created[*corev1.Node](t, ops, err)
 	always := corev1.ContainerRestartPolicyAlways
-	_, first := nodes.Load(&corev1.Pod{Spec: corev1.PodSpec{
+	_, first := nodes.Requests(&corev1.Pod{Spec: corev1.PodSpec{
 		NodeName:       "n1",
 		InitContainers: []corev1.Container{{RestartPolicy: &always, Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": apiresource.MustParse("100m")}}}},
 		Containers:     []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": apiresource.MustParse("400m"), "memory": apiresource.MustParse("5Gi")}}}},
@@ -360,7 +360,7 @@ func TestOwnSchedulerSeesWhatOthersTake(t *testing.T) {
 	if diff := cmp.Diff(list("2", "4Gi", "110"), after.Status.Capacity); diff != "" {
 		t.Errorf("capacity (-want +got):\n%s", diff)
 	}
-	if node, _ := nodes.Load(&corev1.Pod{Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}); node != "" {
+	if node, _ := nodes.Requests(&corev1.Pod{Spec: corev1.PodSpec{NodeName: "n1"}, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}); node != "" {
 		t.Error("a pod that ended takes something")
 	}
 }

@@ -23,13 +23,13 @@ func OtherPods() resource.Kind {
 		},
 		OnDemand: func(tenant resource.Facts) bool { return tenant.Scheduler },
 		Trim: func(pod *corev1.Pod) {
-			node, requests := nodes.Load(pod)
+			node, requests := nodes.Requests(pod)
 			delete(requests, corev1.ResourcePods) // which counts this one, again whenever it is asked for
 			*pod = corev1.Pod{
 				ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
 				Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: requests}}}},
 			}
 		},
-		Loads: nodes.Load,
+		NodeRequests: nodes.Requests,
 	})
 }

@@ -47,7 +47,7 @@ func PersistentVolumes() resource.Kind {
 			}
 			return pv.Spec.ClaimRef.Namespace
 		},
-		ChangesMatter: true, // to claims that name the volume
+		UpdatesAffectReferrers: true, // to claims that name the volume
 		Needed: func(v resource.View, pv *corev1.PersistentVolume) bool {
 			ref, ours := claimOf(v, pv)
 			// The tenant may delete a volume that was retained: its data stays, and nothing brings the object back.

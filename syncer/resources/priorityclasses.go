@@ -24,7 +24,7 @@ func PriorityClasses() resource.Kind {
 			return strings.HasPrefix(in.Name, "system-")
 		},
 		Needed: func(_ resource.View, in *schedulingv1.PriorityClass) bool {
-			return resource.Offered(resource.PriorityClasses, in)
+			return resource.ClassOffered(resource.PriorityClasses, in)
 		},
 		Down: func(_ resource.View, in *schedulingv1.PriorityClass) (*schedulingv1.PriorityClass, error) {
 			return &schedulingv1.PriorityClass{Value: in.Value, Description: in.Description, PreemptionPolicy: in.PreemptionPolicy}, nil

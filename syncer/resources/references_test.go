@@ -193,7 +193,7 @@ func neverNames(t *testing.T, k resource.Kind, f field, owned bool) {
 	}
 	base, w := referring(t, k)
 	v := w.view()
-	v.Odd = func(string, func(resource.Object)) {}
+	v.EachCustomized = func(string, func(resource.Object)) {}
 	v.Referenced = func(resource.Ref) bool { return true }
 	get := v.Get
 	v.Get = func(side resource.Side, ref resource.Ref) resource.Object {

@@ -29,7 +29,7 @@ func ResourceClaims() resource.Kind {
 		Needed: func(v resource.View, in *resourcev1.ResourceClaim) bool {
 			return v.Referenced(resource.Ref{Kind: kindResourceClaims, Namespace: in.Namespace, Name: in.Name})
 		},
-		UsersMatter: true, // a claim is reserved for pods that run
+		ReferrerUpdatesMatter: true, // a claim is reserved for pods that run
 
 		Down:       resourceClaimDown,
 		Merge:      func(_, _ *resourcev1.ResourceClaim) {}, // the spec is immutable
@@ -65,7 +65,7 @@ func resourceClaimDown(v resource.View, in *resourcev1.ResourceClaim) (*resource
 	}
 	if v.Get(resource.Super, resource.Ref{Kind: kindResourceClaims, Namespace: in.Namespace, Name: in.Name}) == nil {
 		for _, class := range deviceClassesOf(in) {
-			if !v.Offers(resource.DeviceClasses, class.Name) {
+			if !v.OffersClass(resource.DeviceClasses, class.Name) {
 				return nil, resource.Rejected("DeviceClassNotOffered", "DeviceClass %q is not offered here; `kubectl get deviceclasses` shows those that are, except those that you made", class.Name)
 			}
 		}

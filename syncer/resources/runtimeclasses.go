@@ -21,7 +21,7 @@ func RuntimeClasses() resource.Kind {
 		SuperSelector: resource.Selector{All: true},
 		New:           func() *nodev1.RuntimeClass { return &nodev1.RuntimeClass{} },
 		Needed: func(_ resource.View, in *nodev1.RuntimeClass) bool {
-			return resource.Offered(kindRuntimeClasses, in)
+			return resource.ClassOffered(kindRuntimeClasses, in)
 		},
 		Down: func(_ resource.View, in *nodev1.RuntimeClass) (*nodev1.RuntimeClass, error) {
 			return &nodev1.RuntimeClass{Handler: in.Handler, Overhead: in.Overhead, Scheduling: in.Scheduling}, nil

@@ -27,16 +27,16 @@ import (
 // and the tenant Service adopts it.
 func Services() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Service]{
-		Name:          "services",
-		GVK:           corev1.SchemeGroupVersion.WithKind("Service"),
-		New:           func() *corev1.Service { return &corev1.Service{} },
-		ChangesMatter: true,
-		Needed:        serviceNeeded,
-		Down:          serviceDown,
-		Merge:         serviceMerge,
-		Up:            serviceUp,
-		Unpaired:      readdress,
-		Refused:       serviceRefused,
+		Name:                   "services",
+		GVK:                    corev1.SchemeGroupVersion.WithKind("Service"),
+		New:                    func() *corev1.Service { return &corev1.Service{} },
+		UpdatesAffectReferrers: true,
+		Needed:                 serviceNeeded,
+		Down:                   serviceDown,
+		Merge:                  serviceMerge,
+		Up:                     serviceUp,
+		Unpaired:               readdress,
+		Refused:                serviceRefused,
 	})
 }
 

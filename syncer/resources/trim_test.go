@@ -38,10 +38,10 @@ func TestOtherPodsAreTrimmed(t *testing.T) {
 				Spec:       corev1.PodSpec{NodeName: "n"},
 			}
 			edit(pod)
-			wantNode, want := nodes.Load(pod)
+			wantNode, want := nodes.Requests(pod)
 			for range 2 { // what was trimmed may be trimmed again
 				resources.OtherPods().Trim(pod)
-				node, got := nodes.Load(pod)
+				node, got := nodes.Requests(pod)
 				if diff := cmp.Diff(want, got); node != wantNode || diff != "" {
 					t.Errorf("node %s, want %s; -want +got\n%s", node, wantNode, diff)
 				}

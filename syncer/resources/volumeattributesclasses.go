@@ -24,7 +24,7 @@ func VolumeAttributesClasses() resource.Kind {
 		SuperSelector: resource.Selector{All: true},
 		New:           func() *storagev1.VolumeAttributesClass { return &storagev1.VolumeAttributesClass{} },
 		Needed: func(_ resource.View, in *storagev1.VolumeAttributesClass) bool {
-			return resource.Offered(kindAttributesClasses, in)
+			return resource.ClassOffered(kindAttributesClasses, in)
 		},
 		Down: func(_ resource.View, in *storagev1.VolumeAttributesClass) (*storagev1.VolumeAttributesClass, error) {
 			return &storagev1.VolumeAttributesClass{DriverName: in.DriverName, Parameters: withoutSecrets(in.Parameters)}, nil
@@ -47,7 +47,7 @@ func attributesClass(v resource.View, in *corev1.PersistentVolumeClaim) (*string
 		has = super.Spec.VolumeAttributesClassName
 	}
 	class, asked := attributesClassOf(in)
-	if !asked || class.Name == ptr.Deref(has, "") || v.Offers(class.Kind, class.Name) {
+	if !asked || class.Name == ptr.Deref(has, "") || v.OffersClass(class.Kind, class.Name) {
 		return in.Spec.VolumeAttributesClassName, nil
 	}
 	return has, resource.Rejected("VolumeAttributesClassNotOffered",

@@ -39,7 +39,7 @@ func (w *working) Connected(t *Tenant) func(context.Context) {
 }
 func (w *working) Changed(*Tenant, string, resource.Object, resource.Object) {}
 func (w *working) Gone(*Tenant, string, resource.Object, bool)               {}
-func (w *working) Filled(*Tenant, string)                                    {}
+func (w *working) CacheSynced(*Tenant, string)                               {}
 func (w *working) Moved(*Tenant, State, string)                              {}
 func (w *working) Remember(*Tenant)                                          {}
 

@@ -32,7 +32,7 @@ import (
 const (
 	IndexReferences = "references"
 	IndexNamespace  = cache.NamespaceIndex
-	indexOdd        = "odd"
+	indexCustomized = "odd"
 )
 
 // RefKey is the value under which IndexReferences files the objects that refer to ref.
@@ -101,8 +101,8 @@ type ObjectListener interface {
 	Changed(t *Tenant, kind string, old, now resource.Object)
 	// Gone reports an object that disappeared; see cluster.Handler.
 	Gone(t *Tenant, kind string, last resource.Object, seen bool)
-	// Filled reports that the cache of a kind is current that was added later, or that the tenant is in sync without.
-	Filled(t *Tenant, kind string)
+	// CacheSynced reports that the cache of a kind is current that was added later, or that the tenant is in sync without.
+	CacheSynced(t *Tenant, kind string)
 }
 
 // Tenant is a connected tenant.
@@ -166,8 +166,8 @@ func (t *Tenant) Cache(kind string) *cluster.Cache {
 	return nil
 }
 
-// Filled says whether there is a cache of the kind that is current.
-func (t *Tenant) Filled(kind string) bool {
+// CacheSynced says whether there is a cache of the kind that is current.
+func (t *Tenant) CacheSynced(kind string) bool {
 	c := t.Cache(kind)
 	return c != nil && c.Synced()
 }
@@ -231,10 +231,10 @@ func (t *Tenant) Referenced(ref resource.Ref) bool {
 	return false
 }
 
-// Odd calls f for every object of the kind that is odd, see resource.Resource.
-func (t *Tenant) Odd(kind string, f func(resource.Object)) {
+// EachCustomized calls f for every object of the kind that is odd, see resource.Resource.
+func (t *Tenant) EachCustomized(kind string, f func(resource.Object)) {
 	if c := t.Cache(kind); c != nil {
-		c.By(indexOdd, indexOdd, f)
+		c.By(indexCustomized, indexCustomized, f)
 	}
 }
 
@@ -381,7 +381,7 @@ func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
 			Changed: func(old, now resource.Object) { t.listener.Changed(t, k.Name, old, now) },
 			Gone:    func(last resource.Object, seen bool) { t.listener.Gone(t, k.Name, last, seen) },
 		},
-		Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(t.Facts, k), indexOdd: odd(k)},
+		Indexers: cache.Indexers{IndexNamespace: cache.MetaNamespaceIndexFunc, IndexReferences: references(t.Facts, k), indexCustomized: customized(k)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watching %s of tenant %s: %w", k.Name, t.Facts.ID, err)
@@ -389,10 +389,10 @@ func (t *Tenant) newWatch(k resource.Kind) (*watch, error) {
 	return w, nil
 }
 
-func odd(k resource.Kind) cache.IndexFunc {
+func customized(k resource.Kind) cache.IndexFunc {
 	return func(in any) ([]string, error) {
-		if o, ok := in.(resource.Object); ok && k.Odd(o) {
-			return []string{indexOdd}, nil
+		if o, ok := in.(resource.Object); ok && k.Customized(o) {
+			return []string{indexCustomized}, nil
 		}
 		return nil, nil
 	}
@@ -415,8 +415,8 @@ func references(facts resource.Facts, k resource.Kind) cache.IndexFunc {
 	}
 }
 
-// fillInterval is how often the caches are looked at while they are being filled.
-const fillInterval = 20 * time.Millisecond
+// syncCheckInterval is how often the caches are looked at while they are being filled.
+const syncCheckInterval = 20 * time.Millisecond
 
 // run serves the tenant until the context ends.
 func (t *Tenant) run(ctx context.Context) {
@@ -425,7 +425,7 @@ func (t *Tenant) run(ctx context.Context) {
 	defer watches.running.Wait()
 	ticker := time.NewTicker(t.options.Probe)
 	defer ticker.Stop()
-	filled := time.NewTicker(fillInterval) // while the caches are being filled
+	filled := time.NewTicker(syncCheckInterval) // while the caches are being filled
 	defer filled.Stop()
 	filled.Stop()
 	t.move(Connecting, "connecting")
@@ -454,7 +454,7 @@ func (t *Tenant) run(ctx context.Context) {
 			continue
 		}
 		if filled.Stop(); t.probe(ctx, watches) {
-			filled.Reset(fillInterval)
+			filled.Reset(syncCheckInterval)
 		}
 	}
 }
@@ -470,7 +470,7 @@ type runningWatches struct {
 
 // report moves the tenant once its caches are filled, and says whether it did.
 func (t *Tenant) report(w *runningWatches) bool {
-	if !w.started || !t.filled() {
+	if !w.started || !t.cachesSynced() {
 		return false
 	}
 	switch {
@@ -522,7 +522,7 @@ func (t *Tenant) probe(ctx context.Context, w *runningWatches) bool {
 	if !w.started {
 		t.start(ctx, w)
 	}
-	if t.filled() {
+	if t.cachesSynced() {
 		t.move(Synced, "all caches are current")
 		return false
 	}
@@ -582,16 +582,16 @@ func (t *Tenant) align(ctx context.Context, running *runningWatches) {
 		running.running.Go(func() {
 			select {
 			case <-watching.Done():
-			case <-w.cache.Filled():
+			case <-w.cache.SyncDone():
 				if w.late || w.unserved.Load() {
-					t.listener.Filled(t, w.kind.Name)
+					t.listener.CacheSynced(t, w.kind.Name)
 				}
 			}
 		})
 	}
 }
 
-func (t *Tenant) filled() bool {
+func (t *Tenant) cachesSynced() bool {
 	for _, w := range *t.watches.Load() {
 		if !w.late && !w.unserved.Load() && !w.cache.Synced() {
 			return false

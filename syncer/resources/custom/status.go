@@ -23,7 +23,7 @@ func (p *policy) upward(v resource.View, pair resource.Pair[*unstructured.Unstru
 	if err != nil || p.up == nil {
 		return ops, err
 	}
-	fill := resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Filled}
+	fill := resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.FieldsUp}
 	filled, err := resource.Change(fill, tenant, resource.SameObject, func(to *unstructured.Unstructured) {
 		content := map[string]any{}
 		set(contentOf(super, false), content, p.up)

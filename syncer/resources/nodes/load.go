@@ -6,8 +6,8 @@ import (
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// Load returns what a pod takes of which node; no node when it takes nothing.
-func Load(pod *corev1.Pod) (string, corev1.ResourceList) {
+// Requests returns what a pod takes of which node; no node when it takes nothing.
+func Requests(pod *corev1.Pod) (string, corev1.ResourceList) {
 	if pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return "", nil
 	}

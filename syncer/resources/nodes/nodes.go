@@ -45,17 +45,17 @@ func Kind() resource.Kind {
 			out.Annotations = marks(in)
 			return out, nil
 		},
-		Merge: merge,
-		Up:    up,
-		Stirs: func(old, now *corev1.Node) bool { return !sameToPods(old, now) },
-		Odd:   func(n *corev1.Node) bool { return !OwnOf(n).empty() },
+		Merge:               merge,
+		Up:                  up,
+		AffectsAllReferrers: func(old, now *corev1.Node) bool { return !sameToPods(old, now) },
+		Customized:          func(n *corev1.Node) bool { return !OwnOf(n).empty() },
 	})
 }
 
 // needed says whether the tenant sees a node: one that it may use, or that runs a pod of it. A taint that is hidden from the
 // tenant is the business of whoever hides it.
 func needed(v resource.View, machine *corev1.Node) bool {
-	if (v.Tenant.Nodes.Used || closed(shown(v, machine).Spec.Taints)) && !v.Runs(machine.Name) {
+	if (v.Tenant.Nodes.Used || closed(shown(v, machine).Spec.Taints)) && !v.HasPodsOn(machine.Name) {
 		return false
 	}
 	if len(v.Tenant.Nodes.Selector) == 0 {
@@ -135,7 +135,7 @@ func up(v resource.View, p resource.Pair[*corev1.Node]) ([]resource.Op, error) {
 		to.Status.Capacity = withAdded(p.Tenant, to.Status.Capacity, p.Tenant.Status.Capacity)
 		to.Status.Allocatable = withAdded(p.Tenant, to.Status.Allocatable, p.Tenant.Status.Allocatable)
 		if v.Tenant.Scheduler { // it counts the tenant's own pods
-			to.Status.Allocatable = less(to.Status.Allocatable, v.Taken(p.Super.Name))
+			to.Status.Allocatable = less(to.Status.Allocatable, v.RequestedByOthers(p.Super.Name))
 		}
 		if resources := extended(p.Super); resources != "" {
 			to.Annotations[annotationResources] = resources

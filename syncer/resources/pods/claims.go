@@ -151,13 +151,13 @@ func extendedResources(r corev1.ResourceRequirements) []string {
 
 func (t *translation) takesHidden(name string) bool {
 	if class, ok := strings.CutPrefix(name, resourcev1.ResourceDeviceClassPrefix); ok {
-		return !t.view.Offers(resource.DeviceClasses, class)
+		return !t.view.OffersClass(resource.DeviceClasses, class)
 	}
 	hidden := false
 	t.view.Each(resource.Super, resource.DeviceClasses, func(o resource.Object) {
 		class, ok := o.(*resourcev1.DeviceClass)
 		hidden = hidden || ok && class.Spec.ExtendedResourceName != nil && *class.Spec.ExtendedResourceName == name &&
-			(!t.view.Enabled(resource.DeviceClasses) || !resource.Offered(resource.DeviceClasses, class))
+			(!t.view.Enabled(resource.DeviceClasses) || !resource.ClassOffered(resource.DeviceClasses, class))
 	})
 	return hidden
 }

@@ -55,7 +55,7 @@ func place(v resource.View, pod *corev1.Pod) placement {
 	var p placement
 	required, preferred := labelKeys(pod)
 	var repelled, labelled, liked bool
-	v.Odd(kindNodes, func(o resource.Object) {
+	v.EachCustomized(kindNodes, func(o resource.Object) {
 		c, ok := stands(v, o)
 		if !ok {
 			return
@@ -251,7 +251,7 @@ func (t *translation) placeSpec(dst, src *corev1.PodSpec) error {
 		return nil
 	}
 	required, _ := labelKeys(t.pod)
-	t.view.Odd(kindNodes, func(o resource.Object) {
+	t.view.EachCustomized(kindNodes, func(o resource.Object) {
 		if c, ok := stands(t.view, o); ok && slices.ContainsFunc(c.own.Labels, func(key string) bool { return required[key] }) {
 			dst.NodeSelector = nil
 			nodeAffinity(dst).RequiredDuringSchedulingIgnoredDuringExecution = nil

@@ -61,8 +61,8 @@ func describe(hostsImage string) resource.Resource[*corev1.Pod] {
 		References: References,
 		// Containers are asked to stop when the deletion begins.
 		DeleteWithOrigin: true,
-		Loads:            nodes.Load,
-		Touches: func(pod *corev1.Pod) []resource.Ref {
+		NodeRequests:     nodes.Requests,
+		AffectedRefs: func(pod *corev1.Pod) []resource.Ref {
 			if pod.Spec.NodeName == "" {
 				return nil
 			}

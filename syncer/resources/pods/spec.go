@@ -61,7 +61,7 @@ const kindRuntimeClasses = "runtimeclasses"
 
 // classes keeps the classes that the super cluster offers. What follows from them its admission fills in.
 func (t *translation) classes(dst, src *corev1.PodSpec) error {
-	if t.view.Offers(resource.PriorityClasses, src.PriorityClassName) {
+	if t.view.OffersClass(resource.PriorityClasses, src.PriorityClassName) {
 		dst.PriorityClassName = src.PriorityClassName
 	}
 	if src.RuntimeClassName == nil || *src.RuntimeClassName == "" {
@@ -78,7 +78,7 @@ func (t *translation) classes(dst, src *corev1.PodSpec) error {
 // runtimeClass returns the super cluster's class for the tenant's: that class, or for one of the tenant's own, one that is
 // offered and has the same handler.
 func (t *translation) runtimeClass(name string) (string, bool) {
-	if t.view.Offers(kindRuntimeClasses, name) {
+	if t.view.OffersClass(kindRuntimeClasses, name) {
 		return name, true
 	}
 	own, ok := t.view.Get(resource.Tenant, resource.Ref{Kind: kindRuntimeClasses, Name: name}).(*nodev1.RuntimeClass)
@@ -88,7 +88,7 @@ func (t *translation) runtimeClass(name string) (string, bool) {
 	found := ""
 	t.view.Each(resource.Super, kindRuntimeClasses, func(o resource.Object) {
 		class, ok := o.(*nodev1.RuntimeClass)
-		if ok && class.Handler == own.Handler && resource.Offered(kindRuntimeClasses, class) && (found == "" || class.Name < found) {
+		if ok && class.Handler == own.Handler && resource.ClassOffered(kindRuntimeClasses, class) && (found == "" || class.Name < found) {
 			found = class.Name
 		}
 	})

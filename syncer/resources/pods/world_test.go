@@ -108,9 +108,9 @@ func (w *world) view() resource.View {
 			return nil
 		},
 		Each: func(side resource.Side, kind string, f func(resource.Object)) { w.each(side, kind, f) },
-		Odd: func(kind string, f func(resource.Object)) {
+		EachCustomized: func(kind string, f func(resource.Object)) {
 			w.each(resource.Tenant, kind, func(o resource.Object) {
-				if nodes.Kind().Odd(o) {
+				if nodes.Kind().Customized(o) {
 					f(o)
 				}
 			})

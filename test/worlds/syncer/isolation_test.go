@@ -219,7 +219,7 @@ func (h *hearing) Changed(*tenants.Tenant, string, resource.Object, resource.Obj
 func (h *hearing) Gone(*tenants.Tenant, string, resource.Object, bool) {}
 
 // Filled implements tenants.Listener.
-func (h *hearing) Filled(_ *tenants.Tenant, kind string) { h.filled <- kind }
+func (h *hearing) CacheSynced(_ *tenants.Tenant, kind string) { h.filled <- kind }
 
 // Moved implements tenants.Listener.
 func (h *hearing) Moved(_ *tenants.Tenant, state tenants.State, _ string) { h.moved <- state }

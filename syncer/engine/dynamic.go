@@ -13,8 +13,8 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/syncer/tenants"
 )
 
-// Offer is a kind that comes and goes while the engine runs, and is synchronised with some tenants only.
-type Offer struct {
+// DynamicKind is a kind that comes and goes while the engine runs, and is synchronised with some tenants only.
+type DynamicKind struct {
 	Kind resource.Kind
 	// Hash changes when Kind does.
 	Hash string
@@ -22,9 +22,9 @@ type Offer struct {
 	To sets.Set[names.TenantID]
 }
 
-// Offer synchronises kinds from now on, in place of what was offered under the same names before. Where one is offered no
+// SetDynamic synchronises kinds from now on, in place of what was offered under the same names before. Where one is offered no
 // more its replicas are removed.
-func (e *Engine) Offer(offers ...Offer) error {
+func (e *Engine) SetDynamic(offers ...DynamicKind) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	roster := maps.Clone(e.kinds())
@@ -38,7 +38,7 @@ func (e *Engine) Offer(offers ...Offer) error {
 			}
 			continue
 		}
-		w, err := e.newWorker(o.Kind)
+		w, err := e.newKindState(o.Kind)
 		if err != nil {
 			return err
 		}
@@ -65,12 +65,12 @@ func (e *Engine) Offer(offers ...Offer) error {
 	return nil
 }
 
-// Retract stops synchronising kinds that were offered. What there is of them stays as it is.
-func (e *Engine) Retract(kinds ...string) {
+// RemoveDynamic stops synchronising kinds that were offered. What there is of them stays as it is.
+func (e *Engine) RemoveDynamic(kinds ...string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	roster := maps.Clone(e.kinds())
-	maps.DeleteFunc(roster, func(name string, w *worker) bool { return w.offered() && slices.Contains(kinds, name) })
+	maps.DeleteFunc(roster, func(name string, w *kindState) bool { return w.dynamic() && slices.Contains(kinds, name) })
 	if len(roster) == len(e.kinds()) {
 		return
 	}
@@ -83,7 +83,7 @@ func (e *Engine) Retract(kinds ...string) {
 }
 
 // setRoster replaces the kinds and asks Run to bring in line with them what runs. The caller holds e.mu.
-func (e *Engine) setRoster(roster map[string]*worker) {
+func (e *Engine) setRoster(roster map[string]*kindState) {
 	e.roster.Store(&roster)
 	select {
 	case e.changed <- struct{}{}:
@@ -107,7 +107,7 @@ const (
 // Progress returns how far a kind is with the tenants that it is offered to.
 func (e *Engine) Progress(kind string) map[names.TenantID]Progress {
 	w := e.kinds()[kind]
-	if w == nil || !w.offered() {
+	if w == nil || !w.dynamic() {
 		return nil
 	}
 	out := map[names.TenantID]Progress{}
@@ -120,7 +120,7 @@ func (e *Engine) Progress(kind string) map[names.TenantID]Progress {
 	return out
 }
 
-func (e *Engine) progress(t *tenants.Tenant, w *worker) Progress {
+func (e *Engine) progress(t *tenants.Tenant, w *kindState) Progress {
 	if w.Served != nil {
 		err := w.Served(e.view(t))
 		if _, refused := resource.AsReject(err); refused {
@@ -163,7 +163,7 @@ func (e *Engine) Left(kind string) (int, bool) {
 }
 
 // replicas counts the replicas in a tenant of a kind whose truth is in the super cluster.
-func replicas(t *tenants.Tenant, w *worker) int {
+func replicas(t *tenants.Tenant, w *kindState) int {
 	n := 0
 	if c := t.Cache(w.Name); c != nil && w.Origin == resource.Super {
 		c.Each(func(o resource.Object) {
@@ -175,11 +175,11 @@ func replicas(t *tenants.Tenant, w *worker) int {
 	return n
 }
 
-// offered says whether the kind came at run time.
-func (w *worker) offered() bool { return w.to.Load() != nil }
+// dynamic says whether the kind came at run time.
+func (w *kindState) dynamic() bool { return w.to.Load() != nil }
 
 // withdrawn says whether the kind is not for this tenant.
-func (w *worker) withdrawn(id names.TenantID) bool {
+func (w *kindState) withdrawn(id names.TenantID) bool {
 	to := w.to.Load()
 	return to != nil && !to.Has(id)
 }
@@ -187,10 +187,10 @@ func (w *worker) withdrawn(id names.TenantID) bool {
 // align starts and stops the tenant's caches of the kinds that come and go.
 func (e *Engine) align(t *tenants.Tenant) {
 	for _, w := range e.kinds() {
-		if !w.offered() || w.SuperOnly {
+		if !w.dynamic() || w.SuperOnly {
 			continue
 		}
-		if w.Definition != "" && !w.withdrawn(t.Facts.ID) && t.Cache(w.Name) != nil && !t.Filled(w.Definition) {
+		if w.Definition != "" && !w.withdrawn(t.Facts.ID) && t.Cache(w.Name) != nil && !t.CacheSynced(w.Definition) {
 			continue // what it depends on is being read again
 		}
 		if !e.wanted(t, w) {
@@ -204,7 +204,7 @@ func (e *Engine) align(t *tenants.Tenant) {
 }
 
 // wanted says whether a tenant's objects of an offered kind are of interest.
-func (e *Engine) wanted(t *tenants.Tenant, w *worker) bool {
+func (e *Engine) wanted(t *tenants.Tenant, w *kindState) bool {
 	if w.withdrawn(t.Facts.ID) {
 		return !w.Keep && replicas(t, w) > 0 // until they are gone
 	}
@@ -212,7 +212,7 @@ func (e *Engine) wanted(t *tenants.Tenant, w *worker) bool {
 }
 
 // ready says whether what is known of a kind and a tenant is enough to decide.
-func (e *Engine) ready(t *tenants.Tenant, w *worker) bool {
+func (e *Engine) ready(t *tenants.Tenant, w *kindState) bool {
 	if !w.cache.Synced() || !e.supplied(t) {
 		return false
 	}
@@ -223,8 +223,8 @@ func (e *Engine) ready(t *tenants.Tenant, w *worker) bool {
 }
 
 // current says whether the caches of a kind are filled on both sides.
-func current(t *tenants.Tenant, w *worker) bool {
-	return w.cache.Synced() && (w.SuperOnly || t.Filled(w.Name))
+func current(t *tenants.Tenant, w *kindState) bool {
+	return w.cache.Synced() && (w.SuperOnly || t.CacheSynced(w.Name))
 }
 
 // supplied says whether there is everything of the super cluster that not every tenant needs, and this one does.
@@ -251,8 +251,8 @@ func (e *Engine) Unhold(who string) {
 	e.holds.Delete(who)
 }
 
-// settled says whether everything that may refer to a tenant's objects is known.
-func (e *Engine) settled(t *tenants.Tenant) error {
+// referrersKnown says whether everything that may refer to a tenant's objects is known.
+func (e *Engine) referrersKnown(t *tenants.Tenant) error {
 	e.mu.Lock()
 	holds := sets.List(e.holds)
 	e.mu.Unlock()
@@ -260,46 +260,46 @@ func (e *Engine) settled(t *tenants.Tenant) error {
 		return fmt.Errorf("%v is not known yet", holds)
 	}
 	for name, w := range e.kinds() {
-		if w.offered() && !w.withdrawn(t.Facts.ID) && e.progress(t, w) == Pending {
+		if w.dynamic() && !w.withdrawn(t.Facts.ID) && e.progress(t, w) == Pending {
 			return fmt.Errorf("%s is not known yet", name)
 		}
 	}
 	return nil
 }
 
-// Filled implements tenants.Listener.
-func (e *Engine) Filled(t *tenants.Tenant, kind string) {
+// CacheSynced implements tenants.Listener.
+func (e *Engine) CacheSynced(t *tenants.Tenant, kind string) {
 	defer e.survive(kind)
 	if w := e.kinds()[kind]; w != nil {
 		e.enqueueKind(t, w)
-		e.options.Offered(kind)
+		e.options.KindProgressed(kind)
 	}
 }
 
 // defined starts and stops caches after a tenant object changed that may define an offered kind.
-func (e *Engine) defined(t *tenants.Tenant, w *worker) {
-	if w.offered() && (w.Keep || w.withdrawn(t.Facts.ID)) {
+func (e *Engine) defined(t *tenants.Tenant, w *kindState) {
+	if w.dynamic() && (w.Keep || w.withdrawn(t.Facts.ID)) {
 		e.align(t)
-		e.options.Offered(w.Name)
+		e.options.KindProgressed(w.Name)
 	}
 }
 
 // enqueueKind queues every key of one kind of a tenant.
-func (e *Engine) enqueueKind(t *tenants.Tenant, w *worker) {
+func (e *Engine) enqueueKind(t *tenants.Tenant, w *kindState) {
 	e.eachKeyOf(t, w, func(key resource.Key) { e.enqueueBacklog(w, key) })
 }
 
 // serve keeps the cache of one kind of the super cluster current until the context ends.
-func (e *Engine) serve(ctx context.Context, w *worker) {
+func (e *Engine) serve(ctx context.Context, w *kindState) {
 	waits := []<-chan struct{}{w.demand}
 	if w.Passing {
-		waits = append(waits, e.cache(kindNamespaces).Filled()) // which say what is kept
+		waits = append(waits, e.cache(kindNamespaces).SyncDone()) // which say what is kept
 	}
 	if !await(ctx, waits...) {
 		return
 	}
 	go w.cache.Run(ctx) // ends with the context, which a watch that has failed notices after up to 30 s; it only reads
-	if !await(ctx, w.cache.Filled(), e.superFilled) {
+	if !await(ctx, w.cache.SyncDone(), e.superSynced) {
 		return
 	}
 	if w.OnDemand != nil {
@@ -309,7 +309,7 @@ func (e *Engine) serve(ctx context.Context, w *worker) {
 			}
 		}
 	}
-	if w.offered() {
+	if w.dynamic() {
 		for _, t := range e.registry.All() {
 			e.align(t)
 			e.enqueueKind(t, w)

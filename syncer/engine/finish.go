@@ -16,19 +16,19 @@ const (
 	retryBraked = 5 * time.Minute
 	// retryUnproven is when an API server is asked again who it is.
 	retryUnproven = 5 * time.Second
-	// retryUnsettled is when something that nothing seems to need is looked at again, while not everything is known that
+	// retryReferrersUnknown is when something that nothing seems to need is looked at again, while not everything is known that
 	// may need it.
-	retryUnsettled = 5 * time.Second
+	retryReferrersUnknown = 5 * time.Second
 	// retryUnserved is when an API server is asked again for a kind that it does not serve.
 	retryUnserved = time.Minute
 )
 
-// settle finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
-func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Key, err error) {
+// finish finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
+func (e *Engine) finish(ctx context.Context, p *pool, w *kindState, key resource.Key, err error) {
 	i, who := item{w.Name, key}, witness{w.Name, key}
 	e.awaitRoom(p, w, key, err)
 	if err == nil {
-		w.stamps.settled(key)
+		w.stamps.finished(key)
 		e.notices.converged(who)
 		p.retries.done(i)
 		return
@@ -40,18 +40,18 @@ func (e *Engine) settle(ctx context.Context, p *pool, w *worker, key resource.Ke
 	}
 	if wait, ok := resource.AsWait(err); ok {
 		if wait.Told != nil { // it takes as long as the tenant takes
-			w.stamps.settled(key)
+			w.stamps.finished(key)
 		}
 		lasted := p.retries.lasting(i, err, e.now())
 		p.queue.addAfter(i, backlog, e.await(ctx, w, key, wait, lasted))
 		return
 	}
 	if reject, ok := resource.AsReject(err); ok {
-		w.stamps.settled(key)
+		w.stamps.finished(key)
 		e.metrics.rejected.WithLabelValues(w.Name, reject.Reason).Inc()
 		lasted := p.retries.lasting(i, err, e.now())
 		due := e.tell(ctx, w, key, reject)
-		e.notices.settled(who)
+		e.notices.resolved(who)
 		p.queue.addAfter(i, backlog, min(backoff(lasted, firstRejected, lastRejected), due))
 		return
 	}
