@@ -51,7 +51,7 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 		if unreachable(err) {
 			t.Suspect()
 		}
-		return fmt.Errorf("%s of %s %s in the tenant: %w", op.Verb, w.Name, key, err)
+		return tenantError(w, key, op, err)
 	}
 	if refusal(err) {
 		message := v.ForTenant(status(err), key.Namespace, func() []resource.Ref {
@@ -78,6 +78,14 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 	}
 	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
+}
+
+// tenantError says what an error of a call to the tenant means. A namespace that ends takes nothing in; what is in it ends, too.
+func tenantError(w *kindState, key resource.Key, op resource.Op, err error) error {
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return resource.Waiting(retryEnding, "the end of namespace %q", key.Namespace)
+	}
+	return fmt.Errorf("%s of %s %s in the tenant: %w", op.Verb, w.Name, key, err)
 }
 
 // once makes the call, and notes a replica that it makes before the cache can show it.

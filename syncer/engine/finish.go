@@ -21,6 +21,8 @@ const (
 	retryReferrersUnknown = 5 * time.Second
 	// retryUnserved is when an API server is asked again for a kind that it does not serve.
 	retryUnserved = time.Minute
+	// retryEnding is when something in a namespace of the tenant that ends is looked at again.
+	retryEnding = 10 * time.Second
 )
 
 // finish finishes a key: it converged, waits, was rejected, or is retried. It is never dropped.
