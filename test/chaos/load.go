@@ -108,7 +108,7 @@ func (t *tenant) stepIn(ctx context.Context, namespace, kind string, rng *rand.R
 	switch {
 	case len(existing) < fewest, dice == 0 && len(existing) < most:
 		k := key{kind, namespace, fmt.Sprintf("x-%d", rng.IntN(most*2))} // names come again
-		if kind == kindPod { // a fake node deletes pods by name, and may delete the next one as well, which no kubelet does
+		if kind == kindPod {                                             // a fake node deletes pods by name, and may delete the next one as well, which no kubelet does
 			k.Name = fmt.Sprintf("x-%d", t.named.Add(1))
 		}
 		if e, known := t.journal.get(k); known && (e.exists() || !e.certain()) {
