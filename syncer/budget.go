@@ -88,7 +88,7 @@ func (f *follower) tellBudget(ctx context.Context, vc *tenancyv1alpha1.VirtualCl
 	}
 	// A recorder would write it without saying on whose behalf, see package shards.
 	err := f.client.Create(ctx, &eventsv1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: vc.Namespace, GenerateName: vc.Name + "."},
+		ObjectMeta: metav1.ObjectMeta{Namespace: vc.Namespace, GenerateName: vc.Name + "-"},
 		EventTime:  metav1.NowMicro(), ReportingController: names.Syncer, ReportingInstance: names.Syncer,
 		Regarding: corev1.ObjectReference{
 			APIVersion: tenancyv1alpha1.GroupVersion().String(), Kind: "VirtualCluster", Namespace: vc.Namespace, Name: vc.Name, UID: vc.UID,

@@ -368,6 +368,9 @@ func carry(vc *tenancyv1alpha1.VirtualCluster, want *metav1.Condition) bool {
 		have.ObservedGeneration == want.ObservedGeneration
 }
 
+// reasonStale says that the syncer serves a tenant on caches of which one is not kept current.
+const reasonStale = "Stale"
+
 // condition says how the syncer serves the tenant.
 func condition(t *tenants.Tenant, braked bool) metav1.Condition {
 	c := metav1.Condition{Type: tenancyv1alpha1.ConditionSyncing, Reason: string(t.State()), Message: t.Message(), Status: metav1.ConditionFalse}
@@ -375,6 +378,8 @@ func condition(t *tenants.Tenant, braked bool) metav1.Condition {
 	case t.State().Halted():
 		c.Message += "; nothing is synchronised until a person decides: kubectl vc held lists what would be deleted, kubectl vc release goes on"
 	case t.State() != tenants.Synced:
+	case t.Stale() && !braked:
+		c.Reason = reasonStale
 	case braked:
 		c.Reason = string(tenancyv1alpha1.HaltDeletionBrake)
 		c.Message = "Objects disappeared from the control plane and nothing tells whether they were deleted; " +

@@ -47,7 +47,8 @@ type Cache struct {
 
 // NewCache returns a Cache that is empty until Run.
 func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
-	lw, err := c.listerWatcher(o)
+	held := newStore(o)
+	lw, err := c.listerWatcher(o, held)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,6 @@ func (c *Client) NewCache(o CacheOptions) (*Cache, error) {
 	if o.Kind.MetadataOnly {
 		objectType = &metav1.PartialObjectMetadata{}
 	}
-	held := newStore(o)
 	reflector := cache.NewReflectorWithOptions(lw, objectType, held, cache.ReflectorOptions{Name: o.Kind.Name})
 	return &Cache{store: held, run: func(ctx context.Context) { reflector.RunWithContext(ctx) }}, nil
 }
@@ -73,6 +73,15 @@ func trimmed(k resource.Kind, in any) any {
 
 // Run fills the cache and keeps it current until the context ends.
 func (c *Cache) Run(ctx context.Context) { c.run(ctx) }
+
+// Failing returns since when the cache has not been kept current, and why; nil while it is.
+func (c *Cache) Failing() (time.Time, error) {
+	f := c.store.failing.Load()
+	if f == nil {
+		return time.Time{}, nil
+	}
+	return f.since, f.err
+}
 
 // Synced says whether the cache has been filled once.
 func (c *Cache) Synced() bool {
@@ -147,7 +156,7 @@ func each(list []any, f func(resource.Object)) {
 }
 
 // listerWatcher lists and watches the kind on the server side of the selector.
-func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
+func (c *Client) listerWatcher(o CacheOptions, held *store) (cache.ListerWatcher, error) {
 	if o.Kind.Plural != "" {
 		c.learn(o.Kind.GVK, o.Kind.Plural)
 	}
@@ -159,6 +168,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 		opts.LabelSelector, opts.FieldSelector = o.Selector.Labels, o.Selector.Fields
 	}
 	failed := func(err error) error {
+		if err != nil {
+			held.fails(err)
+		}
 		if err != nil && o.Failed != nil {
 			o.Failed(err)
 		}
@@ -188,6 +200,9 @@ func (c *Client) listerWatcher(o CacheOptions) (cache.ListerWatcher, error) {
 			}
 			if err == nil && opts.SendInitialEvents != nil && o.Admit != nil {
 				w = counted(w, o.Kind, o.Admit, o.Failed)
+			}
+			if err == nil && opts.SendInitialEvents == nil { // else it is current when they have come
+				held.works()
 			}
 			if err == nil && o.Keep != nil {
 				w = watch.Filter(w, func(in watch.Event) (watch.Event, bool) { return in, kept(in, o.Keep) })

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,6 +26,9 @@ type store struct {
 	// admit bounds the store, failed is told when it holds more; nil for no bound.
 	admit  Admit
 	failed func(error)
+
+	// failing is set while nobody keeps the store current.
+	failing atomic.Pointer[failure]
 
 	mu      sync.Mutex // serialises writes
 	objects cache.Indexer
@@ -115,9 +120,28 @@ func (s *store) Replace(in []any, version string) error {
 	for _, o := range was {
 		s.gone(o, false)
 	}
+	s.works()
 	s.once.Do(func() { close(s.filled) })
 	return nil
 }
+
+// failure is why a store is not kept current.
+type failure struct {
+	since time.Time
+	err   error
+}
+
+// fails notes that the API server could not be listed or watched.
+func (s *store) fails(err error) {
+	since := time.Now()
+	if before := s.failing.Load(); before != nil {
+		since = before.since
+	}
+	s.failing.Store(&failure{since, err})
+}
+
+// works notes that the store is, or will be kept, current.
+func (s *store) works() { s.failing.Store(nil) }
 
 // Resync implements cache.ReflectorStore.
 func (s *store) Resync() error { return nil }

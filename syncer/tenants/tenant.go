@@ -119,7 +119,9 @@ type Tenant struct {
 	marks    chan struct{} // says that a mark is due
 	changed  chan struct{} // says that the watches are not those that run
 	known    atomic.Bool   // says that the control plane is not newer than the types that we know
+	stale    atomic.Bool   // see Stale
 	asked    time.Time     // when the version was last asked for; only used by run
+	since    time.Time     // when the tenant got in sync; only used by run
 	budget   atomic.Pointer[resource.Budget]
 	excess   excess
 
@@ -523,7 +525,7 @@ func (t *Tenant) probe(ctx context.Context, w *runningWatches) bool {
 		t.start(ctx, w)
 	}
 	if t.cachesSynced() {
-		t.move(Synced, "all caches are current")
+		t.synced()
 		return false
 	}
 	if t.State() != Overfull { // else it may be so again
@@ -611,6 +613,53 @@ func (t *Tenant) filling() string {
 	}
 	return "filling the caches"
 }
+
+// staleProbes is how many probes may pass while a cache that was filled cannot be kept current, before that is told.
+const staleProbes = 6
+
+// synced moves the tenant when its caches are filled, and tells when they are not kept current. What is known goes on being
+// synchronised then: deletions are proven by live reads.
+func (t *Tenant) synced() {
+	if t.State() != Synced {
+		t.since = time.Now()
+	}
+	why := t.staleness()
+	switch stale := why != ""; {
+	case t.stale.Swap(stale) == stale && t.State() == Synced: // what the control plane says meanwhile is no news
+	case stale:
+		t.restate(why)
+	default:
+		t.restate("all caches are current")
+	}
+}
+
+// restate moves the tenant to Synced, or tells the listener that it is so in another way.
+func (t *Tenant) restate(message string) {
+	again := t.State() == Synced
+	t.move(Synced, message)
+	if again {
+		t.listener.Moved(t, Synced, t.Message())
+	}
+}
+
+// staleness returns which cache has not been kept current for a while, and why; empty if all are.
+func (t *Tenant) staleness() string {
+	watches := *t.watches.Load()
+	for _, kind := range slices.Sorted(maps.Keys(watches)) {
+		w := watches[kind]
+		since, err := w.cache.Failing()
+		if t.since.After(since) { // a watch that has failed for long is not tried again at once
+			since = t.since
+		}
+		if err != nil && !w.unserved.Load() && time.Since(since) > staleProbes*t.options.Probe {
+			return fmt.Sprintf("%s of the control plane cannot be read since %s: %s", kind, since.UTC().Format(time.RFC3339), connection.Message(err))
+		}
+	}
+	return ""
+}
+
+// Stale says whether the caches of a tenant that is in sync have not been kept current for a while; the message says why.
+func (t *Tenant) Stale() bool { return t.stale.Load() }
 
 func (t *Tenant) move(to State, message string) {
 	message = connection.Shorten(message) // the control plane may have a say in it
