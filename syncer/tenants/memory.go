@@ -172,13 +172,22 @@ func (t *Tenant) judge(ctx context.Context, before continuity.Record, s continui
 			return err
 		}
 		s.Super = super
-		verdict, why = continuity.Judge(before, s)
+		since := before
+		since.Next = t.lastAnnounced() // which may have been left while the tenant was asked
+		verdict, why = continuity.Judge(since, s)
 	}
 	adopted, err := t.conclude(before, s, verdict, why)
 	if adopted {
 		t.listener.Remember(t)
 	}
 	return err
+}
+
+// lastAnnounced returns the sequence of the last mark that the tenant may have of us.
+func (t *Tenant) lastAnnounced() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return max(t.history.record.Sequence, t.history.stored.Next)
 }
 
 // conclude notes a verdict. It says whether the mark of the tenant is to be remembered: it was written, and not remembered.
