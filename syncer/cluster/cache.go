@@ -170,9 +170,9 @@ func (c *Client) listerWatcher(o CacheOptions, held *store) (cache.ListerWatcher
 	failed := func(err error) error {
 		if err != nil {
 			held.fails(err)
-		}
-		if err != nil && o.Failed != nil {
-			o.Failed(err)
+			if o.Failed != nil {
+				o.Failed(err)
+			}
 		}
 		return err
 	}

@@ -121,9 +121,8 @@ type Engine struct {
 type kindState struct {
 	resource.Kind
 	cache *cluster.Cache // of the super cluster
-	// stamps are for metrics; failure is why the super cluster was last not read.
-	stamps  stamps
-	failure atomic.Pointer[error]
+	// stamps are for metrics.
+	stamps stamps
 	// tally counts the replicas of each tenant.
 	tally tally
 	// demand is closed once a tenant needs the kind.
@@ -215,7 +214,6 @@ func (e *Engine) newKindState(k resource.Kind) (*kindState, error) {
 			indexTenant: byTenant, indexOwner: byOwner, indexAddress: byAddress, indexNode: byNode, indexHost: byHost,
 			indexHome: byHome(k),
 		},
-		Failed: func(err error) { w.failure.Store(&err) },
 		Handler: cluster.Handler{
 			Changed: func(old, now resource.Object) {
 				w.tallied(old, now)

@@ -40,15 +40,18 @@ func (e *Engine) enqueueBacklog(w *kindState, key resource.Key) {
 
 // enqueueAfter does so after a delay, because something happened.
 func (e *Engine) enqueueAfter(w *kindState, key resource.Key, delay time.Duration) {
-	if p := e.pool(key.Tenant); p != nil {
-		p.queue.addAfter(item{w.Name, key}, live, delay)
-	}
+	e.putAfter(w, key, live, delay)
 }
 
 // lookAgain queues a key after a delay although nothing happened.
 func (e *Engine) lookAgain(w *kindState, key resource.Key, delay time.Duration) {
-	if p := e.pool(key.Tenant); p != nil {
-		p.queue.addAfter(item{w.Name, key}, backlog, delay)
+	e.putAfter(w, key, backlog, delay)
+}
+
+// putAfter queues a key after a delay.
+func (e *Engine) putAfter(w *kindState, key resource.Key, p priority, delay time.Duration) {
+	if of := e.pool(key.Tenant); of != nil {
+		of.queue.addAfter(item{w.Name, key}, p, delay)
 	}
 }
 

@@ -20,8 +20,8 @@ func (e *Engine) CheckCacheSynced(kind string) error {
 	if w == nil || w.cache.Synced() || !w.demandedYet() {
 		return nil
 	}
-	if err := w.failure.Load(); err != nil {
-		return fmt.Errorf("reading %s of the super cluster: %w", kind, *err)
+	if _, err := w.cache.Failing(); err != nil {
+		return fmt.Errorf("reading %s of the super cluster: %w", kind, err)
 	}
 	return fmt.Errorf("%s of the super cluster are still being read", kind)
 }
