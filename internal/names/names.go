@@ -41,12 +41,21 @@ const (
 	// is absent) or restricted. The admin of the super cluster sets it; who may only make VirtualClusters cannot.
 	LabelPodSecurity = Prefix + "pod-security"
 
+	// LabelServiceRange, on the Services of the super cluster by which a tenant has a range of cluster IPs, is "true". They keep
+	// their addresses, and so they stay as long as the tenant does, whatever becomes of the tenant's Service.
+	LabelServiceRange = Prefix + "service-range"
+
+	// AnnotationServiceRange, on a Service with LabelServiceRange, is the range in CIDR notation.
+	AnnotationServiceRange = Prefix + "service-range"
 	// AnnotationNamespace, on a super object, is the namespace of the tenant object it was made from.
 	AnnotationNamespace = Prefix + "namespace"
 	// AnnotationName, on a super object whose name differs from the tenant's, is the tenant's name.
 	AnnotationName = Prefix + "name"
 	// AnnotationUID, on a super object, is the UID of the tenant object it was made from: the proof of ownership.
 	AnnotationUID = Prefix + "uid"
+	// UIDAhead is the value of AnnotationUID on what vc-manager made before there was a tenant object. The first tenant object
+	// of that name becomes its origin.
+	UIDAhead = "ahead"
 	// AnnotationContent, on a replica whose content is cached by neither side, is the resource version of the tenant object that
 	// the content was copied from, a dot, and the number of fields that were copied.
 	AnnotationContent = Prefix + "content"
