@@ -276,7 +276,7 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if readdressing(v, tenant) {
 		return readdress(v, p)
 	}
-	if tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil {
+	if tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil || !serviceNeeded(v, tenant) {
 		return nil, nil
 	}
 	ops := leftSlices(v, super)

@@ -515,6 +515,20 @@ func TestServicesThatStay(t *testing.T) {
 	}
 }
 
+// What stays for a Service that is an external name now has no status that such a Service could have.
+func TestServicesThatStayForExternalNames(t *testing.T) {
+	in := named("kube-system", "kube-dns", func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
+	})
+	super := superNamed("kube-system", "kube-dns", "u", nodePort(31000), func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeLoadBalancer
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+	})
+	if ops, err := decide(t, resources.Services(), ranged(), "kube-system", "kube-dns", in, super); len(ops) > 0 || err != nil {
+		t.Errorf("got %s, %v", encode(t, ops), err)
+	}
+}
+
 // A tenant can neither give its Services the mark of those that stay, nor take it away.
 func TestServicesCannotMarkThemselves(t *testing.T) {
 	forged := service(func(s *corev1.Service) {
