@@ -385,8 +385,10 @@ func finishReaddress(v resource.View, between *corev1.Service, adopted []string)
 	after.Spec = spec
 	switch {
 	case !hasClusterIP(after):
-	case len(v.Tenant.ServiceRanges) == 0:
+	case len(v.Tenant.ServiceRanges) == 0 && len(adopted) == len(spec.ClusterIPs):
 		setClusterIPs(after, adopted)
+	case len(v.Tenant.ServiceRanges) == 0:
+		setClusterIPs(after, nil)
 	default:
 		ips, err := replaced(v, after)
 		if err != nil { // it is told once the service has an address again
@@ -404,8 +406,8 @@ func finishReaddress(v resource.View, between *corev1.Service, adopted []string)
 func readdressed() resource.Op {
 	return resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Readdressed, IfRefused: &resource.Reject{
 		Reason: "ReaddressingFailed",
-		Message: "The Service gets another cluster IP, or other node ports, and does not work until then. That is tried again, and refused by " +
-			"your own cluster, so change the policy or webhook that refuses it, or delete Services that you do not need",
+		Message: "The Service does not work until it has another cluster IP or other node ports, and your own API server refuses to give it these. " +
+			"Change the policy or webhook that refuses it, or delete Services that you do not need; it is tried again. The answer was",
 	}}
 }
 
@@ -440,9 +442,19 @@ func isAPIServer(namespace, name string) bool {
 	return namespace == metav1.NamespaceDefault && name == "kubernetes"
 }
 
+// holdsRange says whether the tenant has its range by a Service of the super cluster, and for good: not by that of DNS, which may
+// have another address.
+func holdsRange(super *corev1.Service) bool {
+	return super.Labels[names.LabelServiceRange] != "" && !isDNS(super.Annotations[names.AnnotationNamespace], super.Name)
+}
+
+func isDNS(namespace, name string) bool {
+	return namespace == metav1.NamespaceSystem && name == "kube-dns"
+}
+
 // ofCluster says whether a Service is one whose address every pod has: the API server's, or that of DNS.
 func ofCluster(namespace, name string) bool {
-	return isAPIServer(namespace, name) || namespace == metav1.NamespaceSystem && name == "kube-dns"
+	return isAPIServer(namespace, name) || isDNS(namespace, name)
 }
 
 // serviceRefused gives the tenant Service another address or other node ports when the super cluster has handed the wanted
@@ -462,7 +474,7 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 			"A node port of the service is in use elsewhere; the service gets others")), nil
 	}
 	if p.Super != nil {
-		if slices.Equal(p.Super.Spec.ClusterIPs, p.Tenant.Spec.ClusterIPs) || !strings.Contains(message, "clusterIP") {
+		if slices.Equal(p.Super.Spec.ClusterIPs, p.Tenant.Spec.ClusterIPs) || !strings.Contains(message, "clusterIP") || holdsRange(p.Super) {
 			return nil, nil
 		}
 		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Superseded}}, nil

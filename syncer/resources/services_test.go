@@ -567,6 +567,17 @@ func TestServicesOfTheClusterKeepTheirAddresses(t *testing.T) {
 		}
 	}
 	api := named("default", "kubernetes", address("10.112.0.77"))
+	for name, tc := range map[string]struct {
+		super *corev1.Service
+		want  int
+	}{
+		"Claim": {rangeOf(superNamed("default", "kubernetes", "u", address("10.112.0.1"))), 0},
+		"Older": {superNamed("default", "kubernetes", "u", address("10.112.0.1")), 1}, // of a tenant that has its range by a ServiceCIDR
+	} {
+		if ops := refused(t, ranged(), api, tc.super, immutable); len(ops) != tc.want {
+			t.Errorf("%s: another address of the API server leads to %s", name, encode(t, ops))
+		}
+	}
 	w := ranged()
 	w.super = []resource.Object{rangeOf(superNamed("default", "kubernetes", "old", address("10.112.0.1")))}
 	ops, err := decide(t, resources.Services(), w, "default", "kubernetes", api, w.super[0])
@@ -594,6 +605,7 @@ func TestServiceAdoptsWhatThereIs(t *testing.T) {
 	}{
 		"Same":         {superService(address("10.96.7.7")), []string{"10.96.7.7"}},
 		"Another":      {superService(address("10.96.7.8")), []string{"10.96.7.8"}},
+		"BothFamilies": {superService(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.7.7", "fd00:1::7")), nil},
 		"Gone":         {nil, nil},
 		"Predecessors": {superNamed("shop", "web", "old", address("10.96.7.9")), nil},
 	} {

@@ -292,9 +292,16 @@ func TestReaddressingIsRefused(t *testing.T) {
 // Without a range of its own, a tenant has the addresses that the super cluster gives its Services. Its API server hands out
 // others first, which belong to somebody else.
 func TestAdoptedAddresses(t *testing.T) {
+	for _, version := range []string{"", "1.34"} { // before 1.36, what repairs addresses may be confused by a Service that changes its type and back
+		t.Run("Kubernetes"+version, func(t *testing.T) { adopts(t, version) })
+	}
+}
+
+func adopts(t *testing.T, version string) {
+	t.Helper()
 	const namespace = "adopting"
 	o := options(1)
-	o.Variants = []worlds.Variant{{APIServerArgs: []string{"--service-cluster-ip-range=10.200.0.0/21"}}} // as that of the super cluster
+	o.Variants = []worlds.Variant{{Kubernetes: version, APIServerArgs: []string{"--service-cluster-ip-range=10.200.0.0/21"}}} // as that of the super cluster
 	r := idle(t, o)
 	of := r.sharing(t, r.worlds.Tenants[0])
 	r.tenants = []tenant{of}
