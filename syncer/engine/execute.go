@@ -60,7 +60,8 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 			}
 			return w.References(tenant)
 		})
-		if ops := w.Refused(v, tenant, super, message); len(ops) > 0 {
+		ops, told := w.Refused(v, tenant, super, message)
+		if len(ops) > 0 {
 			for _, op := range ops {
 				if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
 					return err
@@ -74,16 +75,26 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 				return err
 			}
 		}
+		if told != nil {
+			return told
+		}
 		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 	}
 	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
 }
 
+// retryRefused is when an operation is tried again that the API server of the tenant refused.
+const retryRefused = time.Second
+
 // tenantError says what an error of a call to the tenant means. A namespace that ends takes nothing in; what is in it ends, too.
 func tenantError(w *kindState, key resource.Key, op resource.Op, err error) error {
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return resource.Waiting(retryEnding, "the end of namespace %q", key.Namespace)
+	}
+	if op.IfRefused != nil && !unreachable(err) && !apierrors.IsConflict(err) {
+		told := &resource.Reject{Reason: op.IfRefused.Reason, Message: op.IfRefused.Message + ": " + status(err)}
+		return &resource.Wait{Reason: told.Message, After: retryRefused, Told: told}
 	}
 	return fmt.Errorf("%s of %s %s in the tenant: %w", op.Verb, w.Name, key, err)
 }
