@@ -61,7 +61,9 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 }
 
 // refused does what follows when the super cluster refused an operation: what the kind says, or it tells the tenant.
-func (e *Engine) refused(ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op, answer string) error {
+func (e *Engine) refused(
+	ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op, answer string,
+) error {
 	message := v.ForTenant(answer, key.Namespace, func() []resource.Ref {
 		if tenant == nil {
 			return nil
