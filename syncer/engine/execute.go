@@ -54,34 +54,41 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 		return tenantError(w, key, op, err)
 	}
 	if refusal(err) {
-		message := v.ForTenant(status(err), key.Namespace, func() []resource.Ref {
-			if tenant == nil {
-				return nil
-			}
-			return w.References(tenant)
-		})
-		ops, told := w.Refused(v, tenant, super, message)
-		if len(ops) > 0 {
-			for _, op := range ops {
-				if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
-					return err
-				}
-			}
-			return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
-		}
-		if op.MetadataPatch != nil && !bytes.Equal(op.Patch, op.MetadataPatch) {
-			op.Patch = op.MetadataPatch
-			if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
-				return err
-			}
-		}
-		if told != nil {
-			return told
-		}
-		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
+		return e.refused(ctx, t, w, key, v, tenant, super, op, status(err))
 	}
 	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
+}
+
+// refused does what follows when the super cluster refused an operation: what the kind says, or it tells the tenant.
+func (e *Engine) refused(
+	ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op, answer string,
+) error {
+	message := v.ForTenant(answer, key.Namespace, func() []resource.Ref {
+		if tenant == nil {
+			return nil
+		}
+		return w.References(tenant)
+	})
+	ops, told := w.Refused(v, tenant, super, message)
+	for _, op := range ops {
+		if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
+			return err
+		}
+	}
+	if len(ops) > 0 {
+		return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
+	}
+	if op.MetadataPatch != nil && !bytes.Equal(op.Patch, op.MetadataPatch) {
+		op.Patch = op.MetadataPatch
+		if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
+			return err
+		}
+	}
+	if told != nil {
+		return told
+	}
+	return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
 }
 
 // retryRefused is when an operation is tried again that the API server of the tenant refused.

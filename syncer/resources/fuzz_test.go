@@ -633,7 +633,8 @@ func (c *clusters) check(t *testing.T, k resource.Kind, ref resource.Ref, op res
 	}
 	if op.Verb == resource.Create {
 		tenant := c.at[resource.Tenant][ref]
-		if tenant == nil || annotations[names.AnnotationUID] == names.UIDAhead || annotations[names.AnnotationUID] != string(tenant.GetUID()) || labels[names.LabelManagedBy] != names.Syncer ||
+		if tenant == nil || annotations[names.AnnotationUID] == names.UIDAhead ||
+			annotations[names.AnnotationUID] != string(tenant.GetUID()) || labels[names.LabelManagedBy] != names.Syncer ||
 			annotations[names.AnnotationNamespace] != cmpOr(ref.Namespace, ref.Name) || len(op.Object.GetOwnerReferences())+len(op.Object.GetFinalizers()) > 0 {
 			t.Errorf("%s: created without the marks of ownership: %v, %v", k.Name, labels, annotations)
 		}

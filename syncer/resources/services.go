@@ -50,7 +50,8 @@ func serviceNeeded(_ resource.View, in *corev1.Service) bool {
 // serviceStays says whether a Service of the super cluster holds an address that pods have for as long as they live, or by which
 // the tenant has its range.
 func serviceStays(super *corev1.Service) bool {
-	return hasClusterIP(super) && (super.Labels[names.LabelServiceRange] != "" || ofCluster(super.Annotations[names.AnnotationNamespace], super.Name))
+	return hasClusterIP(super) &&
+		(super.Labels[names.LabelServiceRange] != "" || ofCluster(super.Annotations[names.AnnotationNamespace], super.Name))
 }
 
 func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
@@ -119,8 +120,8 @@ func heldElsewhere(v resource.View, in *corev1.Service) error {
 	if !ok || super == nil || super.Labels[names.LabelServiceRange] == "" || in.Spec.ClusterIP == super.Spec.ClusterIP {
 		return nil
 	}
-	return resource.Rejected("ClusterIPFixed", "the Service has the cluster IP %s and must have %s, which is written into certificates and pods; "+
-		"delete it, and the API server makes it again", in.Spec.ClusterIP, super.Spec.ClusterIP)
+	return resource.Rejected("ClusterIPFixed", "the Service has the cluster IP %s and must have %s, which is written into certificates "+
+		"and pods; delete it, and the API server makes it again", in.Spec.ClusterIP, super.Spec.ClusterIP)
 }
 
 // externalIPs refuses the external IPs of a service. The rest of one that exists follows the tenant's.
@@ -375,7 +376,9 @@ func readdressOps(v resource.View, tenant *corev1.Service, ips []string) ([]reso
 // has by now, or any until it has something. A note on a Service that is not being readdressed means nothing.
 func finishReaddress(v resource.View, between *corev1.Service, adopted []string) ([]resource.Op, error) {
 	if between.Spec.Type != corev1.ServiceTypeExternalName {
-		return resource.Change(readdressed(), between, resource.Guarded, func(to *corev1.Service) { delete(to.Annotations, names.AnnotationReaddress) })
+		return resource.Change(readdressed(), between, resource.Guarded, func(to *corev1.Service) {
+			delete(to.Annotations, names.AnnotationReaddress)
+		})
 	}
 	spec, err := noted(between)
 	if err != nil {
@@ -406,8 +409,8 @@ func finishReaddress(v resource.View, between *corev1.Service, adopted []string)
 func readdressed() resource.Op {
 	return resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Readdressed, IfRefused: &resource.Reject{
 		Reason: "ReaddressingFailed",
-		Message: "The Service does not work until it has another cluster IP or other node ports, and your own API server refuses to give it these. " +
-			"Change the policy or webhook that refuses it, or delete Services that you do not need; it is tried again. The answer was",
+		Message: "The Service does not work until it has another cluster IP or other node ports, and your own API server refuses to " +
+			"give it these. Change the policy or webhook that refuses it, or delete Services that you do not need; it is tried again. The answer was",
 	}}
 }
 
@@ -431,7 +434,8 @@ func noted(between *corev1.Service) (corev1.ServiceSpec, error) {
 	var spec corev1.ServiceSpec
 	err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec)
 	if ips := spec.ClusterIPs; err != nil || spec.ClusterIP != "" && (len(ips) == 0 || ips[0] != spec.ClusterIP) { // the tenant can write there, too
-		return spec, resource.Rejected("ReaddressingFailed", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
+		return spec, resource.Rejected("ReaddressingFailed",
+			"annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
 	}
 	return spec, nil
 }
@@ -484,8 +488,8 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 	}
 	has := strings.Join(p.Tenant.Spec.ClusterIPs, " or ")
 	if ofCluster(p.Tenant.Namespace, p.Tenant.Name) {
-		return nil, resource.Rejected("ClusterIPTaken", "the cluster IP %s is in use elsewhere in the underlying cluster, and every pod has it, so it cannot change; "+
-			"ask the operator of the cluster to free it", has)
+		return nil, resource.Rejected("ClusterIPTaken",
+			"the cluster IP %s is in use elsewhere in the underlying cluster, and every pod has it, so it cannot change; ask the operator of the cluster to free it", has)
 	}
 	ops, err := readdressOps(v, p.Tenant, nil)
 	if err != nil {
