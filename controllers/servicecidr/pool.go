@@ -21,7 +21,7 @@ const (
 	smallestIPv6, largestIPv6 = 124, 64
 )
 
-// Auto, as a pool, stands for the ranges that the super cluster was started with; as a size, for one that depends on the
+// Auto stands, as a pool, for the ranges that the super cluster was started with; as a size, for one that depends on the
 // size of the pool.
 const Auto = "auto"
 

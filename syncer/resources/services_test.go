@@ -73,7 +73,7 @@ func TestServicesDown(t *testing.T) {
 		"SharedRange": {"the address is nearly always free", world{}, service(), service().Spec},
 		"SharedRangeHeld": {"the super cluster has chosen", world{super: []resource.Object{superService(address("10.96.7.7"))}}, service(),
 			service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
-		"Headless":    {"stays headless", ranged(), service(headless), service(headless).Spec},
+		"Headless": {"stays headless", ranged(), service(headless), service(headless).Spec},
 		"DualStack": {"the tenant chose both addresses", ranged(),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")).Spec},
