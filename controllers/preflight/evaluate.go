@@ -124,8 +124,10 @@ func (r *Report) room(facts *Facts, c candidate) {
 	if facts.API {
 		larger = "Make a larger ServiceCIDR for tenants and set --service-cidr-pool to it, or set a longer --service-cidr-size."
 	}
-	r.add(Info, ReasonCapacity, "", "%s has room for %d tenants with a /%d each (%s addresses), of which %d are free",
-		c.prefix, capacity.Tenants, c.bits, addresses(c), capacity.Free)
+	if capacity.Tenants > 0 {
+		r.add(Info, ReasonCapacity, "", "%s has room for %d tenants with a /%d each (%s addresses), of which %d are free",
+			c.prefix, capacity.Tenants, c.bits, addresses(c), capacity.Free)
+	}
 	switch {
 	case capacity.Tenants == 0:
 		r.add(Error, ReasonRangeTooSmall, larger+" Or set an empty --service-cidr-pool, so that tenants adopt addresses.",

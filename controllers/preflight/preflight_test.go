@@ -6,10 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -217,30 +215,5 @@ func TestCommon(t *testing.T) {
 		if got := common(a, b); got.String() != tc.want || common(b, a) != got {
 			t.Errorf("%s and %s: got %s, want %s", a, b, got, tc.want)
 		}
-	}
-}
-
-func TestCondition(t *testing.T) {
-	good := Condition(evaluate(super(), Config{Auto, Auto}))
-	want := corev1.PodCondition{
-		Type: ConditionServiceAddresses, Status: corev1.ConditionTrue, Reason: "PartsOfARange",
-		Message: "the super cluster serves 10.96.0.0/12: each tenant gets a part of it, without objects of its own; " +
-			"10.96.0.0/12 has room for 1023 tenants with a /22 each (1022 addresses), of which 1023 are free",
-	}
-	if diff := cmp.Diff(want, good); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	bad := Condition(evaluate(super(started("10.0.0.0/26")), Config{Auto, Auto}))
-	if bad.Status != corev1.ConditionFalse || bad.Reason != ReasonRangeTooSmall || bad.Message != "10.0.0.0/26 is too small to be divided: no tenant fits" {
-		t.Errorf("got %+v", bad)
-	}
-
-	first, second := metav1.NewTime(time.Unix(1, 0)), metav1.NewTime(time.Unix(2, 0))
-	status := &corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady}}}
-	if !setCondition(status, good, first) || setCondition(status, good, second) {
-		t.Error("the same condition is a change, or the first is none")
-	}
-	if !setCondition(status, bad, second) || len(status.Conditions) != 2 || !status.Conditions[1].LastTransitionTime.Equal(&second) {
-		t.Errorf("got %+v", status.Conditions)
 	}
 }

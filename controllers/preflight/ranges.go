@@ -51,7 +51,7 @@ func DiscoverRanges(ctx context.Context, live client.Reader, dryRun client.Write
 	}
 	// With the API, ranges that an API server names in a dry run can be any of those that it has.
 	if err := live.List(ctx, &networkingv1.ServiceCIDRList{}, client.Limit(1)); err == nil {
-		return nil, &UnknownRangeError{Message: "the super cluster has ServiceCIDRs, but none with the name " + defaultName}
+		return nil, &UnknownRangeError{Message: "the super cluster serves ServiceCIDRs, but has none with the name " + defaultName}
 	} else if !absent(err) {
 		return nil, fmt.Errorf("listing ServiceCIDRs: %w", err)
 	}

@@ -227,10 +227,15 @@ func readCilium(ctx context.Context, live client.Reader, facts *Facts) ([]netip.
 	return configured, nil
 }
 
+// BGPConfiguration is the kind of Calico that says which cluster IPs it advertises.
+func BGPConfiguration() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: "crd.projectcalico.org", Version: "v1", Kind: "BGPConfiguration"}
+}
+
 // readCalico returns the ranges of cluster IPs that Calico advertises.
 func readCalico(ctx context.Context, live client.Reader, facts *Facts) ([]netip.Prefix, error) {
 	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(schema.GroupVersionKind{Group: "crd.projectcalico.org", Version: "v1", Kind: "BGPConfiguration"})
+	object.SetGroupVersionKind(BGPConfiguration())
 	err := live.Get(ctx, client.ObjectKey{Name: "default"}, object)
 	if absent(err) {
 		return nil, nil

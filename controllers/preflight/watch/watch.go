@@ -1,4 +1,6 @@
-package preflight
+// Package watch makes vc-manager check the super cluster again and again, and say what it finds in a condition of its Pod, a
+// metric and its log. It stops nothing: vc-manager reconciles whatever is found. The checks are in package preflight.
+package watch
 
 import (
 	"context"
@@ -17,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/preflight"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -47,18 +50,18 @@ func NewMetric(registerer prometheus.Registerer) (*prometheus.GaugeVec, error) {
 
 // Watch checks a super cluster again and again.
 type Watch struct {
-	Super  Super
-	Config Config
+	Super  preflight.Super
+	Config preflight.Config
 	// Pod is that of this process; without a name, findings are only logged and counted.
 	Pod    client.ObjectKey
 	Metric *prometheus.GaugeVec
 	Clock  clock.Clock
 
-	last *Report
+	last *preflight.Report
 }
 
 // Add adds a Watch to a manager.
-func Add(mgr ctrl.Manager, registerer prometheus.Registerer, config Config, pod client.ObjectKey) error {
+func Add(mgr ctrl.Manager, registerer prometheus.Registerer, config preflight.Config, pod client.ObjectKey) error {
 	metric, err := NewMetric(registerer)
 	if err != nil {
 		return err
@@ -70,7 +73,7 @@ func Add(mgr ctrl.Manager, registerer prometheus.Registerer, config Config, pod 
 	if err != nil {
 		return fmt.Errorf("making a client of the super cluster: %w", err)
 	}
-	super := Super{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Discovery: about}
+	super := preflight.Super{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Discovery: about}
 	return mgr.Add(&Watch{Super: super, Config: config, Pod: pod, Metric: metric, Clock: clock.RealClock{}})
 }
 
@@ -91,7 +94,7 @@ func (w *Watch) round(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	logger := log.FromContext(ctx).WithName("preflight")
-	report, err := Check(ctx, w.Super, w.Config)
+	report, err := preflight.Check(ctx, w.Super, w.Config)
 	if err != nil {
 		logger.Error(err, "Failed to check the addresses of Services")
 		return
@@ -103,7 +106,7 @@ func (w *Watch) round(ctx context.Context) {
 	if !reflect.DeepEqual(report, w.last) {
 		logger.Info("Checked the addresses of Services", "mode", report.Mode, "serviceRanges", report.ServiceRanges, "ranges", report.Ranges, "ok", !report.Failed())
 		for _, f := range report.Findings {
-			if f.Severity != Info {
+			if f.Severity != preflight.Info {
 				logger.Info("Found a problem with the addresses of Services", "severity", f.Severity, "reason", f.Reason, "why", f.Message, "action", f.Action)
 			}
 		}
@@ -118,27 +121,27 @@ func (w *Watch) round(ctx context.Context) {
 }
 
 // tell sets the condition of the Pod.
-func (w *Watch) tell(ctx context.Context, report *Report) error {
+func (w *Watch) tell(ctx context.Context, report *preflight.Report) error {
 	pod := &corev1.Pod{}
 	if err := w.Super.Live.Get(ctx, w.Pod, pod); err != nil {
 		return fmt.Errorf("reading the pod of vc-manager: %w", err)
 	}
 	before := pod.DeepCopy()
-	if !setCondition(&pod.Status, Condition(report), metav1.NewTime(w.Clock.Now())) {
+	if !setCondition(&pod.Status, conditionOf(report), metav1.NewTime(w.Clock.Now())) {
 		return nil
 	}
 	return w.Super.Client.Status().Patch(ctx, pod, client.StrategicMergeFrom(before))
 }
 
-// Condition returns what the condition of vc-manager says about a report.
-func Condition(report *Report) corev1.PodCondition {
+// conditionOf returns what the condition of vc-manager says about a report.
+func conditionOf(report *preflight.Report) corev1.PodCondition {
 	condition := corev1.PodCondition{Type: ConditionServiceAddresses, Status: corev1.ConditionTrue, Reason: string(report.Mode)}
 	var messages []string
 	for _, f := range report.Findings {
-		if f.Severity == Error && condition.Status == corev1.ConditionTrue {
+		if f.Severity == preflight.Error && condition.Status == corev1.ConditionTrue {
 			condition.Status, condition.Reason = corev1.ConditionFalse, f.Reason
 		}
-		if f.Severity == Error || condition.Status == corev1.ConditionTrue && (f.Reason == string(report.Mode) || f.Reason == ReasonCapacity) {
+		if f.Severity == preflight.Error || condition.Status == corev1.ConditionTrue && (f.Reason == string(report.Mode) || f.Reason == preflight.ReasonCapacity) {
 			messages = append(messages, f.Message)
 		}
 	}
