@@ -23,7 +23,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
-//+kubebuilder:rbac:groups="",namespace=vc-system,resources=pods,verbs=get
+//+kubebuilder:rbac:groups="",resources=pods,verbs=get
 //+kubebuilder:rbac:groups="",namespace=vc-system,resources=pods/status,verbs=patch
 
 // ConditionServiceAddresses, on the Pod of vc-manager, is True when nothing keeps tenants from having Services that work.
