@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -30,7 +31,7 @@ import (
 
 // attempts is how often a dry run is repeated when the API server looked at another range. With a few ranges, as there are
 // when tenants have none of their own, one of them is about the right one.
-const attempts = 16
+const attempts = 24
 
 // Discovery is what is asked about the API server itself.
 type Discovery interface {
@@ -89,6 +90,10 @@ func readRanges(ctx context.Context, super Super, facts *Facts) error {
 	}
 	for i := range objects.Items {
 		_, tenant := objects.Items[i].Labels[names.LabelTenant]
+		ready := apimeta.FindStatusCondition(objects.Items[i].Status.Conditions, networkingv1.ServiceCIDRConditionReady)
+		if !tenant && (objects.Items[i].DeletionTimestamp != nil || ready != nil && ready.Status != metav1.ConditionTrue) {
+			continue // It hands out no addresses.
+		}
 		for _, cidr := range objects.Items[i].Spec.CIDRs {
 			prefix, err := netip.ParsePrefix(cidr)
 			switch {
