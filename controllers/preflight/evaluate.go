@@ -156,8 +156,6 @@ func (r *Report) answers(facts *Facts, c candidate) {
 		switch said := facts.Answers[addr.String()]; said.Verdict {
 		case NotInRange:
 			r.add(Error, ReasonNotInRange, inside, "the API server has no range with the address %s of %s: %s", addr, c.prefix, said.Message)
-		case OtherRange:
-			r.add(Info, ReasonNotProven, "", "whether Services can have the address %s was not tried out: in dry runs, the API server only looked at other ranges", addr)
 		case Refused:
 			r.add(Error, ReasonServicesRefused, "Allow vc-manager and vc-syncer to create Services at addresses of their choice.",
 				"the API server refuses a Service at %s: %s", addr, said.Message)

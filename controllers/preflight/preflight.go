@@ -64,7 +64,6 @@ const (
 	ReasonObjectsRefused      = "ServiceCIDRsRefused"
 	ReasonServicesRefused     = "ServicesRefused"
 	ReasonNotInRange          = "RangeNotServed"
-	ReasonNotProven           = "RangeNotProven"
 	ReasonOwnServices         = "OwnServicesInTenantRanges"
 	ReasonDataplaneStatic     = "DataplaneKnowsOneRange"
 	ReasonDataplaneUntested   = "DataplaneUntested"
@@ -143,6 +142,9 @@ type Facts struct {
 	Answers map[string]Answer
 	// NotRead is what could not be read, and why.
 	NotRead []string
+
+	// served are the ranges of all ServiceCIDRs.
+	served []netip.Prefix
 }
 
 // Node is what matters of a node.
@@ -170,8 +172,6 @@ const (
 	Accepted   Verdict = "Accepted"
 	NotInRange Verdict = "NotInRange"
 	Refused    Verdict = "Refused"
-	// OtherRange says that another range was looked at: in a dry run, API servers with several ranges take any of them.
-	OtherRange Verdict = "OtherRange"
 )
 
 // Answer of the API server to a dry run.

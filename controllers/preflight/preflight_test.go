@@ -65,7 +65,6 @@ func TestEvaluate(t *testing.T) {
 		"OwnObjects":      {facts: super(), config: Config{Pool: "10.112.0.0/14", Size: "22"}, mode: ModeObjects, want: []string{"Warning OwnServicesInTenantRanges"}},
 		"ObjectsRefused":  {facts: super(said("10.115.252.0/22", Refused)), config: Config{Pool: "10.112.0.0/14", Size: "22"}, mode: ModeObjects, want: []string{"Error ServiceCIDRsRefused", "Warning OwnServicesInTenantRanges"}, says: "refuses a ServiceCIDR of 10.115.252.0/22: it says so"},
 		"ServicesRefused": {facts: super(said("10.96.4.1", Refused)), config: auto, mode: ModeParts, want: []string{"Error ServicesRefused"}, says: "a Service at 10.96.4.1: it says so"},
-		"OtherRange":      {reason: "that the API server looked at another range proves nothing", facts: super(said("10.96.4.1", OtherRange)), config: auto, mode: ModeParts},
 		"Adoption":        {facts: super(), config: Config{}, mode: ModeAdoption, want: []string{"Warning AddressesAreChosenLate"}},
 		"AdoptionUnknown": {facts: super(old, unknown), config: Config{}, mode: ModeAdoption, want: []string{"Error ServiceRangeUnknown"}, says: "it does not tell"},
 		"Old":             {facts: super(old), config: auto, mode: ModeParts},

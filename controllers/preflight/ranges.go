@@ -63,7 +63,7 @@ func named(ctx context.Context, dryRun client.Writer) (iprange.Ranges, error) {
 	var ranges iprange.Ranges
 	var told []string
 	for _, elsewhere := range []string{elsewhereIPv4, elsewhereIPv6} {
-		_, err := tryService(ctx, dryRun, elsewhere)
+		_, err := tryService(ctx, dryRun, "", elsewhere)
 		prefix, ok := rangeIn(err)
 		switch {
 		case ok:
@@ -82,7 +82,7 @@ func named(ctx context.Context, dryRun client.Writer) (iprange.Ranges, error) {
 	if len(ranges) == 1 {
 		return ranges, nil
 	}
-	service, err := tryService(ctx, dryRun, "")
+	service, err := tryService(ctx, dryRun, "", "")
 	if err != nil {
 		return nil, fmt.Errorf("asking for the first IP family of Services: %w", err)
 	}
@@ -92,14 +92,25 @@ func named(ctx context.Context, dryRun client.Writer) (iprange.Ranges, error) {
 	return ranges, nil
 }
 
-// tryService creates a Service with the given cluster IP, or with one that the API server chooses, in a dry run.
-func tryService(ctx context.Context, dryRun client.Writer, clusterIP string) (*corev1.Service, error) {
+// tryService creates a Service with the given cluster IP, or with one that the API server chooses, in a dry run. Without an IP
+// family, the API server chooses that.
+func tryService(ctx context.Context, dryRun client.Writer, family corev1.IPFamily, clusterIP string) (*corev1.Service, error) {
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: "vc-preflight"},
 		Spec:       corev1.ServiceSpec{ClusterIP: clusterIP, Ports: []corev1.ServicePort{{Port: 443}}},
 	}
+	if family != "" {
+		service.Spec.IPFamilies = []corev1.IPFamily{family}
+	}
 	err := dryRun.Create(ctx, service, client.DryRunAll, client.FieldOwner(names.Manager))
 	return service, err
+}
+
+func familyOf(addr netip.Addr) corev1.IPFamily {
+	if addr.Is4() {
+		return corev1.IPv4Protocol
+	}
+	return corev1.IPv6Protocol
 }
 
 // tryServiceCIDR creates a ServiceCIDR in a dry run.

@@ -29,10 +29,6 @@ import (
 //+kubebuilder:rbac:groups=apps,resources=daemonsets,resourceNames=kube-router,verbs=get
 //+kubebuilder:rbac:groups=crd.projectcalico.org,resources=bgpconfigurations,resourceNames=default,verbs=get
 
-// attempts is how often a dry run is repeated when the API server looked at another range. With a few ranges, as there are
-// when tenants have none of their own, one of them is about the right one.
-const attempts = 24
-
 // Discovery is what is asked about the API server itself.
 type Discovery interface {
 	discovery.ServerGroupsInterface
@@ -89,6 +85,7 @@ func readRanges(ctx context.Context, super Super, facts *Facts) error {
 		return err
 	}
 	for i := range objects.Items {
+		facts.served = append(facts.served, parse(objects.Items[i].Spec.CIDRs)...)
 		_, tenant := objects.Items[i].Labels[names.LabelTenant]
 		ready := apimeta.FindStatusCondition(objects.Items[i].Status.Conditions, networkingv1.ServiceCIDRConditionReady)
 		if !tenant && (objects.Items[i].DeletionTimestamp != nil || ready != nil && ready.Status != metav1.ConditionTrue) {
@@ -274,7 +271,12 @@ func (f *Facts) skip(what string, err error) error {
 // try asks the API server by dry runs whether it would take what tenants of a range need.
 func try(ctx context.Context, dryRun client.Writer, facts *Facts, c candidate) error {
 	for _, addr := range c.addresses() {
-		said, err := tryAddress(ctx, dryRun, addr, facts.API)
+		wanted := addr.String()
+		if facts.several(addr) {
+			wanted = ""
+		}
+		_, err := tryService(ctx, dryRun, familyOf(addr), wanted)
+		said, err := answer(err)
 		if err != nil {
 			return fmt.Errorf("asking for a Service at %s: %w", addr, err)
 		}
@@ -290,18 +292,16 @@ func try(ctx context.Context, dryRun client.Writer, facts *Facts, c candidate) e
 	return nil
 }
 
-// tryAddress asks for a Service at an address. With the API of ServiceCIDRs, the API server looks at any one of its ranges.
-func tryAddress(ctx context.Context, dryRun client.Writer, addr netip.Addr, several bool) (Answer, error) {
-	for attempt := 1; ; attempt++ {
-		_, err := tryService(ctx, dryRun, addr.String())
-		said, err := answer(err)
-		if err != nil || said.Verdict != NotInRange || !several {
-			return said, err
-		}
-		if attempt == attempts {
-			return Answer{Verdict: OtherRange, Message: said.Message}, nil
+// several says whether there is more than one range of the IP family of an address. In a dry run, the API server then looks at
+// one of them, whichever, so an address tells nothing; that the range is served follows from its ServiceCIDR.
+func (f *Facts) several(addr netip.Addr) bool {
+	all := iprange.Ranges{}
+	for _, prefix := range f.served {
+		if prefix.Addr().Is4() == addr.Is4() && !slices.Contains(all, prefix) {
+			all = append(all, prefix)
 		}
 	}
+	return len(all) > 1
 }
 
 // parse returns those texts that are ranges.

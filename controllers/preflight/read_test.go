@@ -175,9 +175,10 @@ func TestRead(t *testing.T) {
 		Version: "v1.32.1", API: true, Default: iprange.MustParse("10.96.0.0/12"), Ranges: prefixes("10.96.0.0/12"), Tenants: prefixes("10.112.0.0/22", "10.96.4.0/22"),
 		Nodes:      []Node{{Name: "n", PodRanges: prefixes("10.0.1.0/24"), Addresses: []netip.Addr{netip.MustParseAddr("192.168.1.5")}}},
 		Dataplanes: []Dataplane{{Name: "AKS"}, {Name: cilium, PodRanges: prefixes("10.0.0.0/16")}, {Name: antrea}},
+		served:     prefixes("10.112.0.0/22", "10.120.0.0/16", "10.96.0.0/12"),
 		Answers:    map[string]Answer{"10.96.4.1": {Verdict: Accepted}, "10.111.252.1": {Verdict: Accepted}},
 	}
-	if diff := cmp.Diff(want, facts, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, facts, cmp.AllowUnexported(Facts{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
