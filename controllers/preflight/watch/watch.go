@@ -26,7 +26,8 @@ import (
 //+kubebuilder:rbac:groups="",resources=pods,verbs=get
 //+kubebuilder:rbac:groups="",namespace=vc-system,resources=pods/status,verbs=patch
 
-// ConditionServiceAddresses, on the Pod of vc-manager, is True when nothing keeps tenants from having Services that work.
+// ConditionServiceAddresses is a condition of vc-manager's Pod. It is True when nothing keeps tenants from having Services that
+// work.
 const ConditionServiceAddresses corev1.PodConditionType = names.Prefix + "ServiceAddresses"
 
 const (

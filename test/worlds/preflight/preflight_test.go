@@ -3,6 +3,7 @@
 package preflight_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -29,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/preflight"
+	"github.com/virtualcluster-io/virtualcluster/internal/cli"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
@@ -91,7 +94,8 @@ func expect(t *testing.T, report *preflight.Report, mode preflight.Mode, want ..
 }
 
 func TestPreflight(t *testing.T) {
-	world := worlds.Start(t, worlds.Options{}).Super
+	w := worlds.Start(t, worlds.Options{Tenants: 1})
+	world := w.Super
 	super := connect(t, world.Config)
 	create := func(t *testing.T, object client.Object) {
 		t.Helper()
@@ -106,6 +110,25 @@ func TestPreflight(t *testing.T) {
 		want := []preflight.Capacity{{Range: world.ServiceRanges[0].String(), PrefixLength: 26, Tenants: 31, Free: 31}, {Range: world.ServiceRanges[1].String(), PrefixLength: 120, Tenants: 255, Free: 255}}
 		if diff := cmp.Diff(want, report.Ranges); diff != "" || report.ServiceRanges != world.ServiceRanges.String() || report.KubernetesVersion == "" {
 			t.Errorf("got %+v, -want +got:\n%s", report, diff)
+		}
+	})
+
+	t.Run("Command", func(t *testing.T) {
+		// Nothing of VirtualCluster is installed in this one.
+		bare := w.Tenants[0]
+		for _, tc := range []struct {
+			pool, want string
+			code       int
+		}{
+			{"auto", "PartsOfARange", 0},
+			{"2001:db8::/64", "WrongIPFamily", 1},
+		} {
+			var out, problems bytes.Buffer
+			args := []string{"kubectl-vc", "preflight", "--kubeconfig", bare.KubeconfigPath(), "--service-cidr-pool", tc.pool}
+			code := cli.Run(t.Context(), args, genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: &out, ErrOut: &problems})
+			if code != tc.code || problems.Len() > 0 || !strings.Contains(out.String(), tc.want) {
+				t.Errorf("%s: exit code %d\n%s%s", tc.pool, code, &out, &problems)
+			}
 		}
 	})
 
