@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 )
 
@@ -60,7 +61,7 @@ func (r *Report) withoutRanges(facts *Facts, config Config) {
 	r.add(Warning, ReasonAddressesOfTheSuper, "Use this mode only where no other one is possible.",
 		"a Service of a tenant has its address only after the super cluster has chosen one")
 	for _, prefix := range facts.Default {
-		c := candidate{prefix: prefix, bits: autoSize(prefix), parent: prefix}
+		c := candidate{prefix: prefix, bits: servicecidr.DefaultSize(prefix), parent: prefix}
 		if c.capacity(nil).Tenants >= fewTenants {
 			r.add(Info, ReasonPartsWouldBeBetter, "Use --service-cidr-pool=auto.", "%s can be divided: it has room for %d tenants with a /%d each",
 				prefix, c.capacity(nil).Tenants, c.bits)

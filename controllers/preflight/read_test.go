@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
@@ -139,8 +140,8 @@ func TestDiscoverRanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			super := tc.server.super(t)
-			ranges, err := DiscoverRanges(t.Context(), super.Live, super.Client)
-			_, unknown := errors.AsType[*UnknownRangeError](err)
+			ranges, err := servicecidr.DiscoverRanges(t.Context(), super.Live, super.Client)
+			_, unknown := errors.AsType[*servicecidr.UnknownRangeError](err)
 			if ranges.String() != tc.want || unknown != tc.unknown || (err != nil) != (tc.unknown || tc.fails) {
 				t.Errorf("got %s and %v, want %s", ranges, err, tc.want)
 			}

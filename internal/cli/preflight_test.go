@@ -110,8 +110,8 @@ mode: Adoption
 serviceRanges: 10.0.0.0/26
 `},
 		"Invalid": {args: []string{"--service-cidr-pool=10.112.0.0"}, objects: []client.Object{serviceRange("10.96.0.0/12")}, code: 1, want: `
-SEVERITY   REASON        MESSAGE                                                                    WHAT TO DO
-Error      PoolInvalid   the pool of service ranges: "10.112.0.0" is not a range in CIDR notation   Correct --service-cidr-pool.
+SEVERITY   REASON        MESSAGE                                                                            WHAT TO DO
+Error      PoolInvalid   reading the pool of service ranges: "10.112.0.0" is not a range in CIDR notation   Correct --service-cidr-pool or --service-cidr-size.
 `},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -23,7 +23,7 @@ func TestConditionOfThePod(t *testing.T) {
 		pool, size string
 		want       corev1.PodCondition
 	}{
-		"Good": {"10.200.4.0/22", "26", corev1.PodCondition{Status: corev1.ConditionTrue, Reason: "PartsOfARange", Message: "each tenant gets a part of it"}},
+		"Good": {"auto", "auto", corev1.PodCondition{Status: corev1.ConditionTrue, Reason: "PartsOfARange", Message: "each tenant gets a part of it"}},
 		"Bad":  {"fd00:112::/96", "112", corev1.PodCondition{Status: corev1.ConditionFalse, Reason: "WrongIPFamily", Message: "must be of the same IP family as the first of the super cluster"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -495,3 +495,22 @@ func (f fixture) resize(vc *tenancyv1alpha1.VirtualCluster, additional int32) {
 		f.Fatalf("Patch: %v", err)
 	}
 }
+
+// Without the ServiceCIDR API, vc-manager starts, and tenants have parts of the range that the API server tells.
+func TestRangesBeforeServiceCIDRs(t *testing.T) {
+	t.Parallel()
+	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
+	f := startManagerBy(t, super, worlds.OlderThan133(t, super))
+	f.version("v1", "true")
+	vc, ranges := f.given(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}))
+	if len(ranges) != 2 || !super.ServiceRanges.Contains(ranges[0].Addr().String(), ranges[1].Addr().String()) {
+		t.Errorf("it has %s, want parts of %s", ranges, super.ServiceRanges)
+	}
+	f.claim(vc, "default", "kubernetes")
+	outside := f.virtualCluster("outside", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.120.0.0/22"})
+	f.awaitStalled(outside, rangeCondition, "ServiceCIDRUnsupported", "the super cluster hands out no addresses of the range 10.120.0.0/22")
+	f.delete(vc)
+	f.finishPods(vc.Status.ClusterNamespace)
+	f.awaitGone(vc)
+	f.nothingLeft(vc.Status.ClusterNamespace)
+}

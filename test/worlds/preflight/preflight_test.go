@@ -31,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/preflight"
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/cli"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -140,8 +141,8 @@ func TestPreflight(t *testing.T) {
 	})
 
 	t.Run("Older", func(t *testing.T) {
-		old := connect(t, olderThan133(t, world))
-		ranges, err := preflight.DiscoverRanges(t.Context(), old.Live, old.Client)
+		old := connect(t, worlds.OlderThan133(t, world))
+		ranges, err := servicecidr.DiscoverRanges(t.Context(), old.Live, old.Client)
 		if err != nil || ranges.String() != world.ServiceRanges.String() {
 			t.Fatalf("DiscoverRanges: got %s and %v, want %s", ranges, err, world.ServiceRanges)
 		}
