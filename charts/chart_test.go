@@ -391,7 +391,9 @@ func TestDefaultClusterVersion(t *testing.T) {
 
 func TestServiceRanges(t *testing.T) {
 	for size, values := range map[string][]string{
-		"--service-cidr-size=22":     nil,
+		"--service-cidr-pool=auto":   nil,
+		"--service-cidr-size=auto":   nil,
+		"--service-cidr-pool=":       {"manager.serviceCIDR.pool="},
 		"--service-cidr-size=112":    {"manager.serviceCIDR.size=112"},
 		"--service-cidr-size=22,112": {`manager.serviceCIDR={"pool":"10.112.0.0/14,fd00:112::/96","size":"22,112"}`},
 	} {

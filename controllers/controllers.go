@@ -50,7 +50,8 @@ type Options struct {
 	// Namespace of vc-manager, where it keeps its authorities and its lease.
 	Namespace string
 	// ServiceCIDRPool is divided into ranges of the prefix length ServiceCIDRSize, one for each tenant; both may be two,
-	// separated by a comma, for IPv4 and IPv6. When empty, tenants share the super cluster's range.
+	// separated by a comma, for IPv4 and IPv6. The pool auto is what the super cluster has, the size auto depends on that of
+	// the pool. When the pool is empty, tenants share the super cluster's range.
 	ServiceCIDRPool string
 	ServiceCIDRSize string
 	// Images are the defaults of what ClusterVersions say about images.
@@ -105,7 +106,11 @@ func serve(ctx context.Context, config *rest.Config, o Options, logger logr.Logg
 	if err != nil {
 		return err
 	}
-	if err := addControllers(mgr, references, pool, o); err != nil {
+	claims, err := newClaims(mgr, config, scheme)
+	if err != nil {
+		return err
+	}
+	if err := addControllers(mgr, references, claims, pool, o); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
@@ -119,7 +124,7 @@ func serve(ctx context.Context, config *rest.Config, o Options, logger logr.Logg
 }
 
 // addControllers wires the controllers.
-func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.Pool, o Options) error {
+func addControllers(mgr ctrl.Manager, references, claims cache.Cache, pool servicecidr.Pool, o Options) error {
 	counters, err := virtualcluster.NewMetrics(o.Registry, mgr.GetCache())
 	if err != nil {
 		return err
@@ -128,7 +133,7 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 	if err := mgr.Add(authorities); err != nil {
 		return fmt.Errorf("adding the authorities of vn-agent: %w", err)
 	}
-	cidrs := &servicecidr.Allocator{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Pool: pool}
+	cidrs := &servicecidr.Allocator{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Claims: claims, Pool: pool}
 	reconciler := &virtualcluster.Reconciler{
 		Client: mgr.GetClient(),
 		Live:   mgr.GetAPIReader(),
@@ -146,7 +151,7 @@ func addControllers(mgr ctrl.Manager, references cache.Cache, pool servicecidr.P
 		Metrics:   counters,
 		Clock:     clock.RealClock{},
 	}
-	if err := reconciler.Setup(mgr, references, o.Workers); err != nil {
+	if err := reconciler.Setup(mgr, references, claims, o.Workers); err != nil {
 		return fmt.Errorf("adding the VirtualCluster controller: %w", err)
 	}
 	if err := (&virtualcluster.RetiredVersions{Client: mgr.GetClient()}).Setup(mgr); err != nil {
@@ -222,6 +227,24 @@ func newReferences(mgr ctrl.Manager, config *rest.Config, scheme *runtime.Scheme
 		return nil, fmt.Errorf("adding the cache of Secrets that are referred to: %w", err)
 	}
 	return references, nil
+}
+
+// newClaims returns a cache of the Services that claim ranges of cluster IPs, most of which vc-syncer manages.
+func newClaims(mgr ctrl.Manager, config *rest.Config, scheme *runtime.Scheme) (cache.Cache, error) {
+	claims, err := cache.New(config, cache.Options{
+		HTTPClient:           mgr.GetHTTPClient(),
+		Scheme:               scheme,
+		Mapper:               mgr.GetRESTMapper(),
+		DefaultLabelSelector: labels.SelectorFromSet(labels.Set{names.LabelServiceRange: "true"}),
+		DefaultTransform:     cache.TransformStripManagedFields(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of Services that claim ranges: %w", err)
+	}
+	if err := mgr.Add(claims); err != nil {
+		return nil, fmt.Errorf("adding the cache of Services that claim ranges: %w", err)
+	}
+	return claims, nil
 }
 
 // trimNode keeps of a node what endpoints and certificates are made from.

@@ -33,6 +33,8 @@ type VirtualCluster struct {
 // +kubebuilder:validation:XValidation:rule=`!has(self.controlPlane) || self.controlPlane.type != 'External' || (has(self.serviceCidr) && self.serviceCidr != "")`,message="controlPlane.type External needs serviceCidr: the --service-cluster-ip-range of the existing control plane, so that its cluster IPs work in the super cluster too"
 // +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || self.controlPlane.type == 'External' || !has(self.controlPlane.external)",message="controlPlane.external is only read when controlPlane.type is External; remove it or set the type"
 // +kubebuilder:validation:XValidation:rule=`(has(self.serviceCidr) ? self.serviceCidr : "") == (has(oldSelf.serviceCidr) ? oldSelf.serviceCidr : "")`,message="serviceCidr cannot be changed after creation: cluster IPs have been handed out of it; create a new VirtualCluster"
+// +kubebuilder:validation:XValidation:rule="(has(self.serviceCidrSize) ? self.serviceCidrSize : 0) == (has(oldSelf.serviceCidrSize) ? oldSelf.serviceCidrSize : 0)",message="serviceCidrSize cannot be changed after creation: cluster IPs have been handed out of the range; create a new VirtualCluster"
+// +kubebuilder:validation:XValidation:rule=`!has(self.serviceCidrSize) || self.serviceCidrSize == 0 || !has(self.serviceCidr) || self.serviceCidr == ""`,message="serviceCidrSize is only read when serviceCidr is empty; remove one of them"
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : 'cluster.local') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : 'cluster.local')",message="clusterDomain cannot be changed after creation: certificates and running pods carry it"
 type VirtualClusterSpec struct {
 	// ClusterDomain is the DNS domain of the tenant's cluster.
@@ -50,12 +52,19 @@ type VirtualClusterSpec struct {
 
 	// ServiceCIDR is the range the tenant's cluster IPs come from, in CIDR notation, for instance 10.112.4.0/22, or one of
 	// IPv4 and one of IPv6, separated by a comma, for dual stack. Services get addresses of the first unless they ask for
-	// others. When empty, a range is allocated from the pool that the admin gave to vc-manager. Required for an External
-	// control plane.
+	// others. When empty, a range is allocated from the pool that the admin gave to vc-manager: by default, the range of the
+	// super cluster. Required for an External control plane.
 	// +kubebuilder:validation:XValidation:rule=`self == "" || self.split(",").all(range, isCIDR(range))`,message="serviceCidr must be a range in CIDR notation, for instance 10.112.4.0/22, or two separated by a comma"
 	// +kubebuilder:validation:MaxLength=62
 	// +optional
 	ServiceCIDR string `json:"serviceCidr,omitempty"`
+
+	// ServiceCIDRSize is the prefix length of the (first) range when it is allocated from the pool, for instance 24 for a
+	// range with 254 addresses. When 0, it is that of the pool. It cannot be changed after creation.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=124
+	// +optional
+	ServiceCIDRSize int32 `json:"serviceCidrSize,omitempty"`
 
 	// PKIExpireDays is the lifetime of leaf certificates in days. They are renewed after two thirds of it.
 	// +kubebuilder:default=365

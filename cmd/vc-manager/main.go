@@ -22,8 +22,8 @@ import (
 func main() {
 	o := controllers.Options{Registry: metrics.Registry}
 	flag.StringVar(&o.Namespace, "namespace", "vc-system", "Namespace of vc-manager, where it keeps its authorities and its lease.")
-	flag.StringVar(&o.ServiceCIDRPool, "service-cidr-pool", "10.112.0.0/14", "Range that tenants' service ranges are taken from, or one of IPv4 and one of IPv6, separated by a comma. When empty, tenants share the super cluster's range.")
-	flag.StringVar(&o.ServiceCIDRSize, "service-cidr-size", "22", "Prefix length of a tenant's service range; as many as the pool has ranges, separated by a comma.")
+	flag.StringVar(&o.ServiceCIDRPool, "service-cidr-pool", "auto", "Range that tenants' service ranges are parts of, or one of IPv4 and one of IPv6, separated by a comma; auto for the range that the super cluster was started with. When empty, tenants share the super cluster's range.")
+	flag.StringVar(&o.ServiceCIDRSize, "service-cidr-size", "auto", "Prefix length of a tenant's service range; as many as the pool has ranges, separated by a comma; auto for one that depends on the size of the pool.")
 	flag.StringVar(&o.Images.Registry, "image-registry", "", "Registry, with an optional path, that takes the place of registry.k8s.io in images that a ClusterVersion does not name.")
 	flag.Func("image-pull-secrets", "Secrets in the namespace of vc-manager with credentials for images of control planes, separated by commas; for ClusterVersions that name none.", list(&o.Images.PullSecrets))
 	flag.Func("coredns-image-pull-secrets", "The same for the image of CoreDNS in tenants. Tenants can read these credentials.", list(&o.Images.CoreDNSPullSecrets))

@@ -2,15 +2,12 @@ package servicecidr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
-	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
@@ -20,168 +17,198 @@ import (
 
 // Reasons for which a tenant has no range.
 const (
+	ReasonInvalid       = "ServiceCIDRInvalid"
 	ReasonOverlap       = "ServiceCIDROverlap"
 	ReasonPoolExhausted = "ServiceCIDRPoolExhausted"
 	ReasonUnsupported   = "ServiceCIDRUnsupported"
+	ReasonTaken         = "ServiceCIDRTaken"
+	ReasonRejected      = "ServiceCIDRRejected"
 	ReasonContended     = "ServiceCIDRContended"
 	ReasonNotReady      = "ServiceCIDRNotReady"
 )
 
-// defaultName is the name of the ServiceCIDR that the super cluster was started with.
-const defaultName = "kubernetes"
+// contendedDelay is when a tenant tries again whose range another one claimed at the same time.
+const contendedDelay = 200 * time.Millisecond
 
-// Allocator claims ranges by creating ServiceCIDR objects in the super cluster.
+// Allocator gives tenants ranges and claims them in the super cluster.
 //
-// Kubernetes lets ServiceCIDRs overlap, so two claims could. Names follow from the first range: the API server accepts each
-// once. For ranges of other sizes and for second ranges, every claimant looks again after it has created its object, and
-// gives up its own when there is another; because both look after they have created, one of them sees the other.
+// A range that is part of a range of the super cluster is claimed by Services at well-known addresses of it: the API server
+// hands out each address once. Any other range is claimed by a ServiceCIDR object, whose name follows from the range.
+// Ranges of different sizes can overlap all the same. So every claimant looks again after it has claimed, and gives up
+// its own claim when there is another; because both look after they have claimed, one of them sees the other.
 type Allocator struct {
-	// Client reads from a cache of all ServiceCIDRs and writes; Live reads from the API server.
+	// Client reads from a cache and writes; Live reads from the API server.
 	Client client.Client
 	Live   client.Reader
+	// Claims reads the Services by which tenants have ranges from a cache.
+	Claims client.Reader
 	Pool   Pool
+
+	discovered discovery
 }
 
 // Claim says who wants a range, and which.
 type Claim struct {
-	// Object carries the tenant's labels and annotations.
+	Tenant names.TenantID
+	// Labels and Annotations are those of objects that are made for the tenant.
 	Labels, Annotations map[string]string
 	// Wanted are the ranges that a person asked for. Without, they are taken from the pool.
 	Wanted iprange.Ranges
+	// Bits is the prefix length of the first range when it is taken from the pool; zero for that of the pool.
+	Bits int
 	// Held are the ranges that the tenant was given before.
 	Held iprange.Ranges
-	// AnyOrder says that the first range may be of another IP family than the super cluster's first, as that of an API
-	// server that does not run in it.
-	AnyOrder bool
+	// External says that the API server does not run in the super cluster. The first range may then be of another IP family
+	// than the super cluster's first.
+	External bool
+	// DNS says that the cluster DNS of the tenant has its usual address.
+	DNS bool
 }
 
 // Ensure returns the tenant's ranges and whether the super cluster can use them already, in which case the error is nil.
 // With an error, there are ranges if they have been claimed.
 func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, error) {
 	if len(claim.Held) > 0 {
-		object := &networkingv1.ServiceCIDR{}
-		err := a.Client.Get(ctx, client.ObjectKey{Name: objectName(claim.Held)}, object)
-		if err == nil && claim.owns(object) && object.DeletionTimestamp == nil {
-			return claim.Held, usable(object)
-		}
+		return claim.Held, a.keep(ctx, claim)
 	}
-
-	others, mine, err := a.list(ctx, claim)
+	s, err := a.survey(ctx, claim)
 	if err != nil {
 		return nil, err
 	}
-	if mine == nil {
-		chosen, err := a.choose(claim, others)
-		if err != nil {
-			return nil, err
+	// An earlier attempt may have been interrupted before it could be told.
+	var unfinished *takenError
+	if len(s.claimed) > 0 && s.covers(s.claimed) {
+		err := a.claimServices(ctx, claim, s.claimed)
+		if !errors.As(err, &unfinished) {
+			return s.claimed, err
 		}
-		mine = &networkingv1.ServiceCIDR{
-			ObjectMeta: metav1.ObjectMeta{Name: objectName(chosen), Labels: claim.Labels, Annotations: claim.Annotations},
-			Spec:       networkingv1.ServiceCIDRSpec{CIDRs: chosen.CIDRs()},
-		}
-		err = a.Client.Create(ctx, mine, client.FieldOwner(names.Manager))
-		if apierrors.IsAlreadyExists(err) {
-			return nil, contended(chosen)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("creating ServiceCIDR %s: %w", mine.Name, err)
-		}
-		if others, _, err = a.list(ctx, claim); err != nil {
+		if err := a.release(ctx, claim, s.claimed); err != nil {
 			return nil, err
 		}
 	}
+	if s.object != nil {
+		return a.claimObject(ctx, claim, s, rangesOf(s.object))
+	}
+	if len(claim.Wanted) > 0 {
+		return a.take(ctx, claim, s)
+	}
+	if a.Pool.auto && len(s.super) == 0 {
+		return nil, &progress.Stall{
+			Reason:  ReasonUnsupported,
+			Message: "the super cluster does not tell which service range it has; start vc-manager with --service-cidr-pool set to the --service-cluster-ip-range of its kube-apiserver, or to a part of it",
+		}
+	}
+	pool, err := a.Pool.resolve(s.super, claim.Bits)
+	if err != nil {
+		return nil, &progress.Stall{Reason: ReasonInvalid, Message: err.Error()}
+	}
+	return a.draw(ctx, claim, s, pool)
+}
 
-	claimed, err := someRangesOf(mine)
+// keep sees to it that the tenant still has its claims, and exchanges a ServiceCIDR object for Services once a range of the
+// super cluster covers the tenant's.
+func (a *Allocator) keep(ctx context.Context, claim Claim) error {
+	s := &survey{}
+	if err := a.readRanges(ctx, a.Client, claim, s); err != nil {
+		return err
+	}
+	if s.covers(claim.Held) {
+		var taken *takenError
+		err := a.claimServices(ctx, claim, claim.Held)
+		if errors.As(err, &taken) {
+			return taken.wait(ctx, a.Live)
+		}
+		if err == nil && s.object != nil {
+			return a.deleteObject(ctx, s.object)
+		}
+		return err
+	}
+	if s.object != nil && s.object.DeletionTimestamp == nil {
+		return usable(s.object)
+	}
+	s, err := a.survey(ctx, claim)
+	if err != nil {
+		return err
+	}
+	_, err = a.claimObject(ctx, claim, s, claim.Held)
+	return err
+}
+
+// take claims the ranges that a person asked for.
+func (a *Allocator) take(ctx context.Context, claim Claim, s *survey) (iprange.Ranges, error) {
+	if err := s.check(claim); err != nil {
+		return nil, err
+	}
+	if !s.covers(claim.Wanted) {
+		return a.claimObject(ctx, claim, s, claim.Wanted)
+	}
+	err := a.claimParts(ctx, claim, claim.Wanted)
+	if taken := (*takenError)(nil); errors.As(err, &taken) {
+		return nil, taken.wait(ctx, a.Live)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if mine.DeletionTimestamp != nil {
-		return nil, &progress.Wait{
-			Reason:  ReasonNotReady,
-			Message: fmt.Sprintf("ServiceCIDR %s of this tenant is being deleted by somebody; it is made again when it is gone", mine.Name),
-		}
-	}
-	if !slices.Equal(claimed, claim.Held) && claimed.Overlapping(all(others)...).IsValid() {
-		if err := a.Client.Delete(ctx, mine, client.Preconditions{UID: &mine.UID}); client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("giving up ServiceCIDR %s: %w", mine.Name, err)
-		}
-		return nil, contended(claimed)
-	}
-	return claimed, usable(mine)
+	return claim.Wanted, nil
 }
 
-// Release deletes the tenant's ServiceCIDR objects and returns those that are still there. The API server keeps one
-// until no Service has an address from it.
-func (a *Allocator) Release(ctx context.Context, tenant names.TenantID) ([]networkingv1.ServiceCIDR, error) {
-	var list networkingv1.ServiceCIDRList
-	err := a.Live.List(ctx, &list, client.MatchingLabels{names.LabelTenant: string(tenant)})
-	if unsupported(err) {
-		return nil, nil
+// draw takes ranges from the pool and claims them.
+func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool) (iprange.Ranges, error) {
+	// Each attempt writes, so another reconciliation goes on after some.
+	const attempts = 16
+	parts := s.covers(pool.ranges)
+	used := s.used(!parts)
+	if parts {
+		used = append(used, s.firstAddresses()...)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listing ServiceCIDRs: %w", err)
-	}
-	for i := range list.Items {
-		item := &list.Items[i]
-		if item.DeletionTimestamp != nil {
-			continue
-		}
-		if err := a.Client.Delete(ctx, item, client.Preconditions{UID: &item.UID}); client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("deleting ServiceCIDR %s: %w", item.Name, err)
-		}
-	}
-	return list.Items, nil
-}
-
-// Default returns the ranges the super cluster was started with.
-func (a *Allocator) Default(ctx context.Context) (iprange.Ranges, error) {
-	object := &networkingv1.ServiceCIDR{}
-	if err := a.Client.Get(ctx, client.ObjectKey{Name: defaultName}, object); err != nil {
-		if unsupported(err) {
-			return nil, notSupported()
-		}
-		return nil, fmt.Errorf("reading the super cluster's ServiceCIDR: %w", err)
-	}
-	return someRangesOf(object)
-}
-
-// choose returns ranges that overlap none of the others and are of the IP families that the super cluster has.
-func (a *Allocator) choose(claim Claim, others []networkingv1.ServiceCIDR) (iprange.Ranges, error) {
-	chosen := claim.Held
-	if len(chosen) == 0 {
-		chosen = claim.Wanted
-	}
-	if len(chosen) == 0 {
-		next, ok := a.Pool.Next(claim.Labels[names.LabelTenant], all(others))
+	for range attempts {
+		next, ok := pool.Next(string(claim.Tenant), used)
 		if !ok {
 			return nil, &progress.Stall{
 				Reason:  ReasonPoolExhausted,
-				Message: fmt.Sprintf("no range is free in the pool %s; start vc-manager with a larger --service-cidr-pool, or delete a VirtualCluster", a.Pool),
+				Message: fmt.Sprintf("no range is free in the pool %s; start vc-manager with a larger --service-cidr-pool, ask for a smaller one with spec.serviceCidrSize, or delete a VirtualCluster", pool),
 			}
 		}
-		chosen = next
+		if err := sameFamilies(next, s.super, claim.External); err != nil {
+			return nil, err
+		}
+		if !parts {
+			return a.claimObject(ctx, claim, s, next)
+		}
+		err := a.claimParts(ctx, claim, next)
+		if err == nil {
+			return next, nil
+		}
+		if !errors.As(err, new(*takenError)) {
+			return nil, err
+		}
+		used = append(used, next...)
 	}
-	for i := range others {
-		ranges := rangesOf(&others[i])
-		if taken := chosen.Overlapping(ranges...); taken.IsValid() {
-			return nil, &progress.Stall{
-				Reason:  ReasonOverlap,
-				Message: fmt.Sprintf("the range %s overlaps %s of ServiceCIDR %s%s; use another one", chosen, taken, others[i].Name, describeOwner(&others[i])),
-			}
-		}
-		if others[i].Name == defaultName {
-			if err := sameFamilies(chosen, ranges, claim.AnyOrder); err != nil {
-				return nil, err
-			}
+	return nil, &progress.Wait{Reason: ReasonContended, Message: "Services of the super cluster have well-known addresses of the ranges that were tried; others are tried next", After: contendedDelay}
+}
+
+// claimParts claims ranges that are parts of ranges of the super cluster, and gives them up again when they are not free.
+func (a *Allocator) claimParts(ctx context.Context, claim Claim, ranges iprange.Ranges) error {
+	err := a.claimServices(ctx, claim, ranges)
+	if err == nil {
+		var s *survey
+		if s, err = a.survey(ctx, claim); err == nil && ranges.Overlapping(s.used(false)...).IsValid() {
+			err = contended(ranges)
 		}
 	}
-	return chosen, nil
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, a.release(ctx, claim, ranges))
 }
 
 // sameFamilies returns a Stall when ranges are of an IP family that the super cluster has none of, whose Services could not
 // have their addresses, or when the first ones differ, which kube-apiserver refuses: its own address is of the family that
 // pods have first.
 func sameFamilies(chosen, super iprange.Ranges, anyOrder bool) error {
+	if len(super) == 0 {
+		return nil // not known; the API server says so
+	}
 	for i, prefix := range chosen {
 		same := func(other netip.Prefix) bool { return other.Addr().Is4() == prefix.Addr().Is4() }
 		if !slices.ContainsFunc(super, same) {
@@ -200,85 +227,6 @@ func sameFamilies(chosen, super iprange.Ranges, anyOrder bool) error {
 	return nil
 }
 
-// list returns the ServiceCIDRs of others, and the tenant's own.
-func (a *Allocator) list(ctx context.Context, claim Claim) (others []networkingv1.ServiceCIDR, mine *networkingv1.ServiceCIDR, err error) {
-	var list networkingv1.ServiceCIDRList
-	if err := a.Live.List(ctx, &list); err != nil {
-		if unsupported(err) {
-			return nil, nil, notSupported()
-		}
-		return nil, nil, fmt.Errorf("listing ServiceCIDRs: %w", err)
-	}
-	for i := range list.Items {
-		if claim.owns(&list.Items[i]) {
-			mine = &list.Items[i]
-			continue
-		}
-		others = append(others, list.Items[i])
-	}
-	return others, mine, nil
-}
-
-func (c Claim) owns(object *networkingv1.ServiceCIDR) bool {
-	return object.Labels[names.LabelTenant] == c.Labels[names.LabelTenant]
-}
-
-// usable returns a Wait while the super cluster does not hand out addresses of the range.
-func usable(object *networkingv1.ServiceCIDR) error {
-	// No condition means ready, as it does for the API server.
-	if condition := apimeta.FindStatusCondition(object.Status.Conditions, networkingv1.ServiceCIDRConditionReady); condition != nil && condition.Status != metav1.ConditionTrue {
-		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("ServiceCIDR %s is not ready: %s", object.Name, condition.Message)}
-	}
-	return nil
-}
-
 func contended(ranges iprange.Ranges) error {
-	return &progress.Wait{Reason: ReasonContended, Message: fmt.Sprintf("the range %s was taken by another tenant in the meantime", ranges), After: 200 * time.Millisecond}
-}
-
-func notSupported() error {
-	return &progress.Stall{
-		Reason:  ReasonUnsupported,
-		Message: "the super cluster has no ServiceCIDR API, which Kubernetes 1.33 and later have; upgrade the super cluster",
-	}
-}
-
-func unsupported(err error) bool {
-	return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err)
-}
-
-// all returns the ranges of all objects.
-func all(objects []networkingv1.ServiceCIDR) []netip.Prefix {
-	var prefixes []netip.Prefix
-	for i := range objects {
-		prefixes = append(prefixes, rangesOf(&objects[i])...)
-	}
-	return prefixes
-}
-
-// rangesOf returns the ranges of an object, without those that are none.
-func rangesOf(object *networkingv1.ServiceCIDR) iprange.Ranges {
-	var ranges iprange.Ranges
-	for _, cidr := range object.Spec.CIDRs {
-		if prefix, err := netip.ParsePrefix(cidr); err == nil {
-			ranges = append(ranges, prefix)
-		}
-	}
-	return ranges
-}
-
-// someRangesOf returns the ranges of an object that must have one.
-func someRangesOf(object *networkingv1.ServiceCIDR) (iprange.Ranges, error) {
-	ranges := rangesOf(object)
-	if len(ranges) == 0 {
-		return nil, fmt.Errorf("ServiceCIDR %s has no range", object.Name)
-	}
-	return ranges, nil
-}
-
-func describeOwner(object *networkingv1.ServiceCIDR) string {
-	if owner := object.Annotations[names.AnnotationVirtualCluster]; owner != "" {
-		return " (VirtualCluster " + owner + ")"
-	}
-	return ""
+	return &progress.Wait{Reason: ReasonContended, Message: fmt.Sprintf("the range %s was taken by another tenant in the meantime", ranges), After: contendedDelay}
 }

@@ -1,12 +1,14 @@
 // Package servicecidr gives every tenant ranges of cluster IPs of its own. This file computes ranges and talks to
-// nobody; allocator.go claims them by creating a ServiceCIDR object in the super cluster, whose set of ServiceCIDR objects
-// is the only record of what is taken.
+// nobody; allocator.go decides which range a tenant has, services.go claims one that is part of a range of the super
+// cluster, and objects.go one that needs a ServiceCIDR object. What is claimed in the super cluster is the only record of
+// what is taken.
 package servicecidr
 
 import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,46 +21,93 @@ const (
 	smallestIPv6, largestIPv6 = 124, 64
 )
 
+// Auto, as a pool, stands for the ranges that the super cluster was started with; as a size, for one that depends on the
+// size of the pool.
+const Auto = "auto"
+
 // Pool is a range, or one of each IP family, that is divided into equal ranges, one for each tenant.
 type Pool struct {
+	// auto says that the ranges are those of the super cluster, and are not known yet.
+	auto   bool
 	ranges iprange.Ranges
-	bits   []int
+	// bits are the prefix lengths of the tenants' ranges, none when they depend on the size of the pool's.
+	bits []int
 }
 
 // ParsePool returns the pool of the given ranges, divided into ranges of the given prefix lengths, both separated by
-// commas. Empty ranges are an empty pool.
+// commas. Either may be Auto. Empty ranges are an empty pool.
 func ParsePool(cidrs, sizes string) (Pool, error) {
+	if cidrs == "" {
+		return Pool{}, nil
+	}
+	pool := Pool{auto: cidrs == Auto}
+	if sizes != Auto {
+		for size := range strings.SplitSeq(sizes, ",") {
+			bits, err := strconv.Atoi(size)
+			if err != nil {
+				return Pool{}, fmt.Errorf("the size of service ranges %q is not a prefix length, for instance 22, nor %s", size, Auto)
+			}
+			pool.bits = append(pool.bits, bits)
+		}
+	}
+	if pool.auto {
+		return pool, nil
+	}
 	ranges, err := iprange.Parse(cidrs)
 	if err != nil {
 		return Pool{}, fmt.Errorf("reading the pool of service ranges: %w", err)
 	}
-	if len(ranges) == 0 {
-		return Pool{}, nil
+	pool.ranges = ranges
+	return pool.resolve(nil, 0)
+}
+
+// resolve returns the pool with the ranges and sizes that it has in a super cluster with the given ranges. First is the
+// prefix length of the first of the tenant's ranges, zero for that of the pool.
+func (p Pool) resolve(super iprange.Ranges, first int) (Pool, error) {
+	if p.auto {
+		p.auto, p.ranges = false, super
 	}
-	pool := Pool{ranges: ranges}
-	for size := range strings.SplitSeq(sizes, ",") {
-		bits, err := strconv.Atoi(size)
-		if err != nil {
-			return Pool{}, fmt.Errorf("the size of service ranges %q is not a prefix length, for instance 22", size)
-		}
-		pool.bits = append(pool.bits, bits)
-	}
-	if len(pool.bits) != len(ranges) {
-		return Pool{}, fmt.Errorf("the pool of service ranges %s needs as many sizes as it has ranges, not %s", ranges, sizes)
-	}
-	for i, prefix := range ranges {
-		if bits := pool.bits[i]; bits < prefix.Bits() || bits > smallest(prefix.Addr()) {
-			return Pool{}, fmt.Errorf("the size of service ranges is /%d, must be between /%d (the pool) and /%d", bits, prefix.Bits(), smallest(prefix.Addr()))
+	bits := slices.Clone(p.bits)
+	if len(bits) == 0 {
+		for _, prefix := range p.ranges {
+			bits = append(bits, defaultBits(prefix))
 		}
 	}
-	return pool, nil
+	if len(bits) != len(p.ranges) {
+		sizes := strings.Trim(strings.ReplaceAll(fmt.Sprint(bits), " ", ","), "[]")
+		return Pool{}, fmt.Errorf("the pool of service ranges %s needs as many sizes as it has ranges, not %s", p.ranges, sizes)
+	}
+	if first != 0 {
+		bits[0] = first
+	}
+	for i, prefix := range p.ranges {
+		if bits[i] < prefix.Bits() || bits[i] > smallest(prefix.Addr()) {
+			return Pool{}, fmt.Errorf("the size of service ranges is /%d, must be between /%d (the pool) and /%d", bits[i], prefix.Bits(), smallest(prefix.Addr()))
+		}
+	}
+	p.bits = bits
+	return p, nil
+}
+
+// defaultBits returns the prefix length that makes at least 256 ranges of one, where that leaves enough addresses in each,
+// and of large ones more.
+func defaultBits(prefix netip.Prefix) int {
+	const parts = 8
+	largest, smallest := 22, 26
+	if prefix.Addr().Is6() {
+		largest, smallest = 112, 120
+	}
+	return max(prefix.Bits(), min(max(prefix.Bits()+parts, largest), smallest))
 }
 
 // Empty says whether there is no pool.
-func (p Pool) Empty() bool { return len(p.ranges) == 0 }
+func (p Pool) Empty() bool { return !p.auto && len(p.ranges) == 0 }
 
 // String returns the pool for people.
 func (p Pool) String() string {
+	if p.auto {
+		return "the ranges of the super cluster"
+	}
 	texts := make([]string, len(p.ranges))
 	for i, prefix := range p.ranges {
 		texts[i] = fmt.Sprintf("%s in ranges of /%d", prefix, p.bits[i])

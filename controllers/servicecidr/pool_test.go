@@ -26,6 +26,9 @@ func TestParsePool(t *testing.T) {
 	}{
 		"None":           {empty: true, sizes: "22"},
 		"Default":        {cidrs: "10.112.0.0/14", sizes: "22"},
+		"Auto":           {cidrs: "auto", sizes: "auto"},
+		"AutoRange":      {cidrs: "auto", sizes: "24"},
+		"AutoSize":       {cidrs: "10.112.0.0/14", sizes: "auto"},
 		"IPv6":           {cidrs: "fd00::/48", sizes: "112"},
 		"DualStack":      {cidrs: "10.112.0.0/14,fd00::/48", sizes: "22,112"},
 		"OneRange":       {cidrs: "10.112.0.0/22", sizes: "22"},
@@ -36,7 +39,7 @@ func TestParsePool(t *testing.T) {
 		"OneSize":        {cidrs: "10.112.0.0/14,fd00::/48", sizes: "22", want: "the pool of service ranges 10.112.0.0/14,fd00::/48 needs as many sizes as it has ranges, not 22"},
 		"TwoSizes":       {cidrs: "10.112.0.0/14", sizes: "22,112", want: "the pool of service ranges 10.112.0.0/14 needs as many sizes as it has ranges, not 22,112"},
 		"SecondTooSmall": {cidrs: "10.112.0.0/14,fd00::/48", sizes: "22,126", want: "the size of service ranges is /126, must be between /48 (the pool) and /124"},
-		"NotASize":       {cidrs: "10.112.0.0/14", sizes: "/22", want: `the size of service ranges "/22" is not a prefix length, for instance 22`},
+		"NotASize":       {cidrs: "10.112.0.0/14", sizes: "/22", want: `the size of service ranges "/22" is not a prefix length, for instance 22, nor auto`},
 		"SameFamily":     {cidrs: "10.112.0.0/14,10.120.0.0/14", sizes: "22,22", want: "reading the pool of service ranges: there can be one range, or one of IPv4 and one of IPv6"},
 	}
 	for name, tc := range cases {
@@ -51,6 +54,39 @@ func TestParsePool(t *testing.T) {
 			}
 			if err == nil && pool.Empty() != tc.empty {
 				t.Errorf("Empty: got %v, want %v", pool.Empty(), tc.empty)
+			}
+		})
+	}
+}
+
+// A pool is divided by what the super cluster has, unless somebody says how.
+func TestPoolInASuperCluster(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cidrs, sizes, super string
+		first               int
+		want                string
+	}{
+		"Kubeadm":       {"auto", "auto", "10.96.0.0/12", 0, "10.96.0.0/12 in ranges of /22"},
+		"Small":         {"auto", "auto", "10.96.0.0/16", 0, "10.96.0.0/16 in ranges of /24"},
+		"GKE":           {"auto", "auto", "34.118.224.0/20", 0, "34.118.224.0/20 in ranges of /26"},
+		"Tiny":          {"auto", "auto", "10.96.0.0/27", 0, "10.96.0.0/27 in ranges of /27"},
+		"DualStack":     {"auto", "auto", "10.96.0.0/12,fd00::/108", 0, "10.96.0.0/12 in ranges of /22 and fd00::/108 in ranges of /116"},
+		"OneSize":       {"auto", "20", "10.96.0.0/12", 0, "10.96.0.0/12 in ranges of /20"},
+		"OneSizeOfTwo":  {"auto", "20", "10.96.0.0/12,fd00::/108", 0, "the pool of service ranges 10.96.0.0/12,fd00::/108 needs as many sizes as it has ranges, not 20"},
+		"OfTheTenant":   {"auto", "auto", "10.96.0.0/12,fd00::/108", 25, "10.96.0.0/12 in ranges of /25 and fd00::/108 in ranges of /116"},
+		"TooLarge":      {"auto", "auto", "10.96.0.0/16", 12, "the size of service ranges is /12, must be between /16 (the pool) and /28"},
+		"TooSmall":      {"auto", "auto", "10.96.0.0/16", 29, "the size of service ranges is /29, must be between /16 (the pool) and /28"},
+		"PoolOfItsOwn":  {"10.112.0.0/14", "auto", "10.96.0.0/12", 0, "10.112.0.0/14 in ranges of /22"},
+		"SizeIsTooMuch": {"auto", "22", "10.96.0.0/24", 0, "the size of service ranges is /22, must be between /24 (the pool) and /28"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool, err := mustPool(t, tc.cidrs, tc.sizes).resolve(iprange.MustParse(tc.super), tc.first)
+			got := pool.String()
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
 			}
 		})
 	}

@@ -11,17 +11,17 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 )
 
-// reasonCIDRInvalid is the reason when spec.serviceCidr is not usable.
-const reasonCIDRInvalid = "ServiceCIDRInvalid"
-
 // allocateServiceCIDR gives the tenant ranges for its cluster IPs. Without a pool it shares the super cluster's.
 func (r *Reconciler) allocateServiceCIDR(ctx context.Context, tenant *provision.Tenant) (string, error) {
 	vc := tenant.VirtualCluster
 	external := controlPlaneType(vc) == tenancyv1alpha1.External
-	claim := servicecidr.Claim{Labels: tenant.Labels(), Annotations: tenant.Annotations(), AnyOrder: external}
+	claim := servicecidr.Claim{
+		Tenant: tenant.ID, Labels: tenant.Labels(), Annotations: tenant.Annotations(),
+		Bits: int(vc.Spec.ServiceCIDRSize), External: external, DNS: wantsCoreDNS(vc) && !external,
+	}
 	var err error
 	if claim.Wanted, err = servicecidr.Parse(vc.Spec.ServiceCIDR); err != nil {
-		return "", &progress.Stall{Reason: reasonCIDRInvalid, Message: "spec.serviceCidr: " + err.Error()}
+		return "", &progress.Stall{Reason: servicecidr.ReasonInvalid, Message: "spec.serviceCidr: " + err.Error()}
 	}
 	if claim.Held, err = iprange.Parse(vc.Status.ServiceCIDR); err != nil {
 		return "", fmt.Errorf("reading status.serviceCidr: %w", err)

@@ -2,6 +2,7 @@ package virtualcluster
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -41,23 +42,26 @@ const (
 //+kubebuilder:rbac:groups=tenancy.x-k8s.io,resources=clusterversions,verbs=get;list;watch;patch
 //+kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch;create;patch;delete
 //+kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;update;patch
-//+kubebuilder:rbac:groups="",resources=services;configmaps,verbs=get;list;watch;create;patch
+//+kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
+//+kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch
 //+kubebuilder:rbac:groups="",resources=pods;nodes,verbs=get;list;watch
 //+kubebuilder:rbac:groups="",resources=persistentvolumes,verbs=get;list;patch
 //+kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=list;delete
 //+kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
 //+kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 //+kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch;create;delete
+//+kubebuilder:rbac:groups=networking.k8s.io,resources=ipaddresses,verbs=get
 //+kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 //+kubebuilder:rbac:groups="",resources=events,verbs=list
 
 // Setup adds the reconciler to a manager. References is a cache of the metadata of Secrets that are not ours, because
-// External control planes refer to such.
-func (r *Reconciler) Setup(mgr ctrl.Manager, references cache.Cache, workers int) error {
+// External control planes refer to such; claims is one of the Services that claim ranges of cluster IPs.
+func (r *Reconciler) Setup(mgr ctrl.Manager, references, claims cache.Cache, workers int) error {
 	owner := handler.EnqueueRequestsFromMapFunc(ownerOf)
+	ranges := handler.TypedEnqueueRequestsFromMapFunc(r.serviceRangesChanged)
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	return ctrl.NewControllerManagedBy(mgr).
+	watching := ctrl.NewControllerManagedBy(mgr).
 		Named("virtualcluster").
 		// Status changes are ours or the syncer's; neither is a reason to reconcile.
 		For(&tenancyv1alpha1.VirtualCluster{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, identityCleared()))).
@@ -67,15 +71,24 @@ func (r *Reconciler) Setup(mgr ctrl.Manager, references cache.Cache, workers int
 		Watches(&corev1.Pod{}, owner).
 		Watches(&corev1.ConfigMap{}, owner).
 		Watches(&appsv1.StatefulSet{}, owner).
-		Watches(&networkingv1.ServiceCIDR{}, handler.EnqueueRequestsFromMapFunc(r.servicesRangesChanged)).
+		Watches(&tenancyv1alpha1.VirtualCluster{}, ranges, builder.WithPredicates(deleted())).
 		Watches(&tenancyv1alpha1.ClusterVersion{}, handler.EnqueueRequestsFromMapFunc(r.versionChanged)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.nodeChanged), builder.WithPredicates(nodeMoved())).
 		WatchesRawSource(source.Kind(references, secret, handler.TypedEnqueueRequestsFromMapFunc(r.referredTo))).
+		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, ranges)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
-		}).
-		Complete(r)
+		})
+	// Kubernetes has the API since 1.33.
+	_, err := mgr.GetRESTMapper().RESTMapping(networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR").GroupKind(), networkingv1.SchemeGroupVersion.Version)
+	switch {
+	case err == nil:
+		watching = watching.Watches(&networkingv1.ServiceCIDR{}, ranges)
+	case !apimeta.IsNoMatchError(err):
+		return fmt.Errorf("asking whether the super cluster has ServiceCIDRs: %w", err)
+	}
+	return watching.Complete(r)
 }
 
 // ownerOf returns the VirtualCluster that an object was made for.
@@ -87,10 +100,13 @@ func ownerOf(_ context.Context, object client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}}
 }
 
-// servicesRangesChanged returns the owner of a ServiceCIDR, and every VirtualCluster that waits for a range.
-func (r *Reconciler) servicesRangesChanged(ctx context.Context, object client.Object) []reconcile.Request {
+// serviceRangesChanged returns the owner of what claims a range, and every VirtualCluster that waits for a range. A range of the
+// super cluster itself concerns all.
+func (r *Reconciler) serviceRangesChanged(ctx context.Context, object client.Object) []reconcile.Request {
+	_, shared := object.(*networkingv1.ServiceCIDR)
+	shared = shared && object.GetLabels()[names.LabelTenant] == ""
 	waiting := r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
-		return apimeta.IsStatusConditionFalse(vc.Status.Conditions, tenancyv1alpha1.ConditionServiceCIDRAllocated)
+		return shared || apimeta.IsStatusConditionFalse(vc.Status.Conditions, tenancyv1alpha1.ConditionServiceCIDRAllocated)
 	})
 	return append(waiting, ownerOf(ctx, object)...)
 }
@@ -152,6 +168,12 @@ func identityCleared() predicate.Predicate {
 		after, ok2 := e.ObjectNew.(*tenancyv1alpha1.VirtualCluster)
 		return ok && ok2 && before.Status.ControlPlaneUID != "" && after.Status.ControlPlaneUID == ""
 	}}
+}
+
+// deleted lets through that an object is gone.
+func deleted() predicate.Predicate {
+	never := func(event.UpdateEvent) bool { return false }
+	return predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }, UpdateFunc: never}
 }
 
 // nodeMoved lets through changes of what endpoints and certificates are made from. Heartbeats are not among them.

@@ -98,6 +98,9 @@ func (p *Provisioner) createService(ctx context.Context, service *corev1.Service
 	if err != nil {
 		return err
 	}
+	if len(super) == 0 {
+		return nil // it does not tell
+	}
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(key.String()))
 	for range attempts {

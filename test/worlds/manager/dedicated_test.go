@@ -251,7 +251,7 @@ func TestControlPlaneIsMadeAndRemoved(t *testing.T) {
 func TestRangesAreGivenOnce(t *testing.T) {
 	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
-	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool = "10.112.0.0/20" })
+	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool, o.ServiceCIDRSize = "10.112.0.0/20", "22" })
 	f.version("v1", "true")
 	// One of the four ranges of the pool, in part, belongs to somebody else.
 	foreign := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.112.4.0/24"}}}
@@ -270,7 +270,7 @@ func TestRangesAreGivenOnce(t *testing.T) {
 	if len(winners) != 3 || len(losers) != 2 {
 		t.Fatalf("%d have a range and %d do not, want 3 and 2", len(winners), len(losers))
 	}
-	f.awaitStalled(losers[0], tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRPoolExhausted", "start vc-manager with a larger --service-cidr-pool, or delete a VirtualCluster")
+	f.awaitStalled(losers[0], tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRPoolExhausted", "start vc-manager with a larger --service-cidr-pool, ask for a smaller one")
 	f.disjoint()
 
 	// Each range that becomes free is given to one that waits.

@@ -67,7 +67,7 @@ func startManager(t *testing.T, super *worlds.World, change ...func(*controllers
 	f.installRights()
 
 	o := controllers.Options{
-		Namespace: "vc-system", ServiceCIDRPool: "10.112.0.0/14", ServiceCIDRSize: "22", LeaderElect: true, MetricsAddress: "0", ProbeAddress: "0",
+		Namespace: "vc-system", ServiceCIDRPool: "auto", ServiceCIDRSize: "auto", LeaderElect: true, MetricsAddress: "0", ProbeAddress: "0",
 		Workers: 10, ShutdownTimeout: 10 * time.Second, Registry: prometheus.NewRegistry(), SkipNameValidation: true,
 	}
 	for _, apply := range change {

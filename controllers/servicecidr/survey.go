@@ -1,0 +1,275 @@
+package servicecidr
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
+	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
+	"github.com/virtualcluster-io/virtualcluster/internal/names"
+)
+
+// defaultName is the name of the ServiceCIDR that the super cluster was started with.
+const defaultName = "kubernetes"
+
+// survey is what is known of the ranges of the super cluster when a tenant claims one.
+type survey struct {
+	// super are the ranges that the super cluster was started with; none when they are not known.
+	super iprange.Ranges
+	// parents are ranges of the super cluster, not of tenants, that it hands out addresses of. Open says that they are not
+	// known, because the super cluster has no ServiceCIDR API: every range may be part of one.
+	parents []occupied
+	open    bool
+	// others are taken: by other tenants, and by nodes and their pods.
+	others []occupied
+	// object is the tenant's own ServiceCIDR, and claimed are the ranges that its Services claim.
+	object  *networkingv1.ServiceCIDR
+	claimed iprange.Ranges
+}
+
+// occupied is a range that somebody has.
+type occupied struct {
+	prefix netip.Prefix
+	// by says who, for people.
+	by string
+}
+
+// survey reads from the API server what a claim depends on.
+func (a *Allocator) survey(ctx context.Context, claim Claim) (*survey, error) {
+	s := &survey{}
+	if err := a.readRanges(ctx, a.Live, claim, s); err != nil {
+		return nil, err
+	}
+	if err := a.readClaims(ctx, claim, s); err != nil {
+		return nil, err
+	}
+	var tenants tenancyv1alpha1.VirtualClusterList
+	if err := a.Client.List(ctx, &tenants); err != nil {
+		return nil, fmt.Errorf("listing VirtualClusters: %w", err)
+	}
+	for i := range tenants.Items {
+		vc := &tenants.Items[i]
+		key := client.ObjectKeyFromObject(vc)
+		ranges, err := iprange.Parse(vc.Status.ServiceCIDR)
+		if err == nil && names.Tenant(key, vc.UID) != claim.Tenant {
+			s.occupy(ranges, "VirtualCluster "+key.String())
+		}
+	}
+	var nodes corev1.NodeList
+	if err := a.Client.List(ctx, &nodes); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		s.occupyNode(&nodes.Items[i])
+	}
+	return s, nil
+}
+
+// readRanges reads the ServiceCIDRs.
+func (a *Allocator) readRanges(ctx context.Context, reader client.Reader, claim Claim, s *survey) error {
+	var list networkingv1.ServiceCIDRList
+	err := reader.List(ctx, &list)
+	if unsupported(err) {
+		s.open = true
+		s.super, err = a.discovered.get(ctx, a.Client)
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("listing ServiceCIDRs: %w", err)
+	}
+	for i := range list.Items {
+		object := &list.Items[i]
+		if claim.owns(object) {
+			s.object = object
+			continue
+		}
+		ranges := rangesOf(object)
+		if object.Name == defaultName {
+			s.super = ranges
+		}
+		by := "ServiceCIDR " + object.Name + describeOwner(object)
+		_, tenants := object.Labels[names.LabelTenant]
+		for _, prefix := range ranges {
+			if !tenants && object.DeletionTimestamp == nil && usable(object) == nil {
+				s.parents = append(s.parents, occupied{prefix, by})
+				continue
+			}
+			s.others = append(s.others, occupied{prefix, by})
+		}
+	}
+	return nil
+}
+
+// readClaims reads the Services by which tenants have ranges.
+func (a *Allocator) readClaims(ctx context.Context, claim Claim, s *survey) error {
+	var list corev1.ServiceList
+	if err := a.Live.List(ctx, &list, client.MatchingLabels{names.LabelServiceRange: "true"}); err != nil {
+		return fmt.Errorf("listing the Services that claim ranges: %w", err)
+	}
+	for i := range list.Items {
+		service := &list.Items[i]
+		ranges, err := iprange.Parse(service.Annotations[names.AnnotationServiceRange])
+		if err != nil {
+			continue // somebody changed it; the address stays taken
+		}
+		if service.Labels[names.LabelTenant] == string(claim.Tenant) {
+			s.claimed = ranges
+			continue
+		}
+		s.occupy(ranges, "VirtualCluster "+service.Annotations[names.AnnotationVirtualCluster])
+	}
+	return nil
+}
+
+func (s *survey) occupy(ranges iprange.Ranges, by string) {
+	for _, prefix := range ranges {
+		s.others = append(s.others, occupied{prefix, by})
+	}
+}
+
+// occupyNode notes the addresses of a node and of its pods.
+func (s *survey) occupyNode(node *corev1.Node) {
+	for _, cidr := range node.Spec.PodCIDRs {
+		if prefix, err := netip.ParsePrefix(cidr); err == nil {
+			s.others = append(s.others, occupied{prefix.Masked(), "the pods of node " + node.Name})
+		}
+	}
+	for _, address := range node.Status.Addresses {
+		if addr, err := netip.ParseAddr(address.Address); err == nil {
+			s.others = append(s.others, occupied{single(addr), "node " + node.Name})
+		}
+	}
+}
+
+// covers says whether every range is part of a range of the super cluster.
+func (s *survey) covers(ranges iprange.Ranges) bool {
+	return s.open || len(ranges) > 0 && !slices.ContainsFunc(ranges, func(prefix netip.Prefix) bool {
+		return !slices.ContainsFunc(s.parents, func(parent occupied) bool {
+			return parent.prefix.Bits() <= prefix.Bits() && parent.prefix.Overlaps(prefix)
+		})
+	})
+}
+
+// used returns the ranges that a tenant cannot have, with or without those of the super cluster.
+func (s *survey) used(super bool) []netip.Prefix {
+	var used []netip.Prefix
+	for _, o := range s.others {
+		used = append(used, o.prefix)
+	}
+	if super {
+		for _, o := range s.parents {
+			used = append(used, o.prefix)
+		}
+	}
+	return used
+}
+
+// firstAddresses returns the first address of each range of the super cluster. No part that has it is given away: well-known
+// Services of the super cluster are there.
+func (s *survey) firstAddresses() []netip.Prefix {
+	var first []netip.Prefix
+	for _, parent := range s.parents {
+		first = append(first, single(parent.prefix.Addr()))
+	}
+	for _, prefix := range s.super {
+		first = append(first, single(prefix.Addr()))
+	}
+	return first
+}
+
+// check returns a Stall that says what is wrong with the ranges that a person asked for.
+func (s *survey) check(claim Claim) error {
+	if err := sameFamilies(claim.Wanted, s.super, claim.External); err != nil {
+		return err
+	}
+	taken := s.others
+	if !s.covers(claim.Wanted) {
+		taken = slices.Concat(s.parents, taken)
+	}
+	for _, o := range taken {
+		if claim.Wanted.Overlapping(o.prefix).IsValid() {
+			return &progress.Stall{
+				Reason:  ReasonOverlap,
+				Message: fmt.Sprintf("the range %s overlaps %s of %s; use another one", claim.Wanted, o.prefix, o.by),
+			}
+		}
+	}
+	return nil
+}
+
+// Default returns the ranges the super cluster was started with; none when it does not tell.
+func (a *Allocator) Default(ctx context.Context) (iprange.Ranges, error) {
+	object := &networkingv1.ServiceCIDR{}
+	err := a.Client.Get(ctx, client.ObjectKey{Name: defaultName}, object)
+	if unsupported(err) {
+		return a.discovered.get(ctx, a.Client)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the super cluster's ServiceCIDR: %w", err)
+	}
+	return someRangesOf(object)
+}
+
+// discovery remembers the range of a super cluster that has no ServiceCIDR API.
+type discovery struct {
+	mu     sync.Mutex
+	known  bool           // guarded by mu
+	ranges iprange.Ranges // guarded by mu
+}
+
+func (d *discovery) get(ctx context.Context, c client.Client) (iprange.Ranges, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known {
+		return d.ranges, nil
+	}
+	ranges, err := Discover(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	d.known, d.ranges = true, ranges
+	return ranges, nil
+}
+
+// validRange finds the range in the message of ipallocator.ErrNotInRange.
+var validRange = regexp.MustCompile(`range of valid IPs is ([0-9a-fA-F.:]+/[0-9]+)`)
+
+// Discover returns the first range that the super cluster was started with from its answer to a dry run that asks for an
+// address which is not in it. API servers that have no ServiceCIDR API (before Kubernetes 1.33) tell it; from others there
+// is none.
+func Discover(ctx context.Context, c client.Client) (iprange.Ranges, error) {
+	probe := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, GenerateName: "vc-service-range-"},
+		// An address for documentation, see RFC 5737.
+		Spec: corev1.ServiceSpec{ClusterIP: "192.0.2.1", Ports: []corev1.ServicePort{{Port: anyPort}}},
+	}
+	err := c.Create(ctx, probe, client.DryRunAll)
+	if err != nil && !apierrors.IsInvalid(err) {
+		return nil, fmt.Errorf("asking for the service range of the super cluster: %w", err)
+	}
+	if err == nil {
+		return nil, nil
+	}
+	if found := validRange.FindStringSubmatch(err.Error()); found != nil {
+		return iprange.Parse(found[1])
+	}
+	return nil, nil
+}
+
+func single(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.BitLen()) }
+
+func unsupported(err error) bool {
+	return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err)
+}
