@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -199,12 +198,6 @@ func TestTouched(t *testing.T) {
 	}
 }
 
-func TestTaken(t *testing.T) {
-	if taken(nil) || taken(os.ErrNotExist) {
-		t.Error("any error is that an address is taken")
-	}
-}
-
 func TestReports(t *testing.T) {
 	one := rangeCost{Side: byObjects, Tenants: 2000, Claim: cost{Took: 61 * time.Second, Log: lines{All: 4000000}}, Created: []time.Duration{time.Millisecond, 20 * time.Millisecond}, Ranges: 7}
 	got := renderRanges(rangeOptions{Window: time.Minute, Services: 2}, []rangeCost{{Side: byObjects}, one, {Side: byServices, Tenants: 2000}})
@@ -252,12 +245,5 @@ func TestPartOf(t *testing.T) {
 	}
 	if _, ok := partOf(parts, "10.96.12.1"); ok {
 		t.Error("an address outside is in a part")
-	}
-}
-
-func TestReplicaHasMarks(t *testing.T) {
-	s := replica("t", metav1.NamespaceDefault, "kubernetes", names.UIDAhead, netip.MustParseAddr("10.96.4.1"))
-	if s.Labels[names.LabelManagedBy] != names.Syncer || s.Annotations[names.AnnotationUID] != names.UIDAhead || s.Namespace != names.SuperNamespace("t", "default") {
-		t.Errorf("got %+v", s.ObjectMeta)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
@@ -63,7 +64,7 @@ type collisions struct {
 // super cluster's among the addresses that are free there, except for the first ones.
 func (o collisionOptions) expected(created int) float64 {
 	const left = 256 // see "static" of iprange.Free
-	free := float64(uint64(1)<<(32-o.Super.Bits())) - left - 1 - float64(o.Tenants*(o.Each+len(claimed)))
+	free := float64(uint64(1)<<(32-o.Super.Bits())) - left - 1 - float64(o.Tenants*(o.Each+len(known())))
 	return float64(created) * float64(o.Operator) / free
 }
 
@@ -96,7 +97,7 @@ type collisionBench struct {
 	options collisionOptions
 	worlds  *worlds.Worlds
 	parts   []netip.Prefix // of the real tenants first
-	client  client.Client
+	manager *manager
 	super   kubernetes.Interface
 	tenants []kubernetes.Interface
 	ids     []names.TenantID // of real tenants
@@ -124,7 +125,13 @@ func collide(ctx context.Context, root string, o collisionOptions) (result *coll
 			b.syncer.Kill()
 		}
 	}()
-	for _, step := range []func(context.Context) error{b.connect, b.makeTenants, b.makeOthers, func(ctx context.Context) error { return b.startSyncer(ctx, root) }, b.awaitSystem} {
+	if b.manager, err = newManager(ctx, w.Super, servicecidr.Auto, o.Size); err != nil {
+		return nil, err
+	}
+	if err := b.connect(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{b.makeTenants, b.makeOthers, func(ctx context.Context) error { return b.startSyncer(ctx, root) }, b.awaitSystem} {
 		limited, cancel := context.WithTimeout(ctx, setupTimeout)
 		err := step(limited)
 		cancel()
@@ -145,11 +152,8 @@ func start(ctx context.Context, o collisionOptions, parts []netip.Prefix) (*worl
 	return worlds.New(ctx, options)
 }
 
-func (b *collisionBench) connect(context.Context) error {
+func (b *collisionBench) connect() error {
 	var err error
-	if b.client, err = superClient(b.worlds.Super); err != nil {
-		return err
-	}
 	if b.super, err = connect(b.worlds.Super); err != nil {
 		return err
 	}
@@ -166,7 +170,7 @@ func (b *collisionBench) connect(context.Context) error {
 // makeTenants makes External VirtualClusters of the real tenants and claims their ranges.
 func (b *collisionBench) makeTenants(ctx context.Context) error {
 	for _, name := range []string{tenantsNamespace, operatorNamespace} {
-		if err := b.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+		if err := b.manager.live.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			return fmt.Errorf("creating namespace %s: %w", name, err)
 		}
 	}
@@ -183,12 +187,15 @@ func (b *collisionBench) makeTenants(ctx context.Context) error {
 			Data:       map[string][]byte{names.KubeconfigKey: world.Kubeconfig},
 		}
 		for _, object := range []client.Object{secret, vc} {
-			if err := b.client.Create(ctx, object); err != nil {
+			if err := b.manager.live.Create(ctx, object); err != nil {
 				return fmt.Errorf("creating what belongs to VirtualCluster %s: %w", world.Name, err)
 			}
 		}
 		id := names.Tenant(client.ObjectKeyFromObject(vc), vc.UID)
 		b.ids = append(b.ids, id)
+		if _, err := b.manager.ensure(ctx, id, b.parts[i:i+1], nil); err != nil {
+			return fmt.Errorf("claiming the range of %s: %w", world.Name, err)
+		}
 		for _, namespace := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, loadNamespace} {
 			b.mine[names.SuperNamespace(id, namespace)] = serviceKey{i, types.NamespacedName{Namespace: namespace}}
 		}
@@ -208,21 +215,17 @@ func (b *collisionBench) makeTenants(ctx context.Context) error {
 // makeOthers makes what vc-syncer would have made of the Services of the other tenants.
 func (b *collisionBench) makeOthers(ctx context.Context) error {
 	others := b.parts[b.options.Real:]
-	logf("collisions: making %d Services of %d other tenants", len(others)*(b.options.Each+len(claimed)), len(others))
-	claimer := &services{client: b.client, super: b.options.Super, size: b.options.Size}
-	return parallel(ctx, len(others), func(ctx context.Context, i int) error {
-		id := tenantID(i)
-		if _, err := claimer.claim(ctx, id, others[i]); err != nil {
-			return err
-		}
-		if err := claimer.create(ctx, namespaceOf(id, loadNamespace)); err != nil {
+	logf("collisions: making %d Services of %d other tenants", len(others)*(b.options.Each+len(known())), len(others))
+	return parallel(ctx, requests, len(others), func(ctx context.Context, i int) error {
+		key := types.NamespacedName{Namespace: tenantsNamespace, Name: fmt.Sprintf("other-%d", i)}
+		id := names.Tenant(key, types.UID("uid-of-"+key.Name))
+		if _, err := b.manager.ensure(ctx, id, others[i:i+1], nil); err != nil {
 			return err
 		}
 		first := 1 << (32 - b.options.Size) / 16 // a tenant's API server begins there, too
 		for n, position := range rand.Perm(1<<(32-b.options.Size) - 1 - first)[:b.options.Each] {
 			address := iprange.Nth(others[i], uint64(first+position))
-			service := replica(id, loadNamespace, fmt.Sprintf("s-%d", n), fmt.Sprintf("uid-%d", n), address)
-			if err := claimer.create(ctx, service); err != nil {
+			if err := b.manager.replicate(ctx, id, loadNamespace, fmt.Sprintf("s-%d", n), address); err != nil {
 				return err
 			}
 		}
@@ -230,12 +233,12 @@ func (b *collisionBench) makeOthers(ctx context.Context) error {
 	})
 }
 
-// parallel calls do with each number below n, a few at the same time.
-func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+// parallel calls do with each number below n, as many at the same time as there are workers.
+func parallel(ctx context.Context, workers, n int, do func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var next atomic.Int64
-	errs := make([]error, requests)
+	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for worker := range errs {
 		wg.Go(func() {
@@ -272,7 +275,7 @@ func (b *collisionBench) startSyncer(ctx context.Context, root string) error {
 	}
 	return b.syncer.AwaitReady(ctx, func(ctx context.Context) error {
 		var list tenancyv1alpha1.VirtualClusterList
-		if err := b.client.List(ctx, &list); err != nil {
+		if err := b.manager.live.List(ctx, &list); err != nil {
 			return fmt.Errorf("listing VirtualClusters: %w", err)
 		}
 		for _, vc := range list.Items {
@@ -287,7 +290,7 @@ func (b *collisionBench) startSyncer(ctx context.Context, root string) error {
 // awaitSystem waits until kubernetes and kube-dns of all real tenants are on both sides.
 func (b *collisionBench) awaitSystem(ctx context.Context) error {
 	for i, id := range b.ids {
-		for _, of := range claimed {
+		for _, of := range known() {
 			err := poll(ctx, setupTimeout, "the Service "+of.name+" of "+string(id), func(ctx context.Context) (bool, error) {
 				service, err := b.super.CoreV1().Services(names.SuperNamespace(id, of.namespace)).Get(ctx, of.name, metav1.GetOptions{})
 				if client.IgnoreNotFound(err) != nil {
@@ -328,7 +331,7 @@ func (b *collisionBench) load(ctx context.Context) (*collisions, error) {
 		return nil, err
 	}
 	logf("collisions: creating %d Services of the operator", b.options.Operator)
-	err := parallel(ctx, b.options.Operator, func(ctx context.Context, i int) error { return b.operatorCreates(ctx, i) })
+	err := parallel(ctx, requests, b.options.Operator, func(ctx context.Context, i int) error { return b.operatorCreates(ctx, i) })
 	if err != nil {
 		return nil, err
 	}
@@ -372,7 +375,7 @@ func (b *collisionBench) churn(ctx context.Context) error {
 	tick := time.NewTicker(time.Second * 100 / time.Duration(b.options.Operator*b.options.Churn))
 	defer tick.Stop()
 	var next atomic.Int64
-	return parallel(ctx, requests, func(ctx context.Context, _ int) error {
+	return parallel(ctx, requests, requests, func(ctx context.Context, _ int) error {
 		for {
 			select {
 			case <-ctx.Done():
@@ -498,7 +501,7 @@ func (b *collisionBench) check(ctx context.Context, result *collisions) error {
 			result.Events += int(max(1, e.Count))
 		}
 	}
-	for _, of := range claimed {
+	for _, of := range known() {
 		for _, s := range b.ledger.all(of.namespace) {
 			if how := s.touched(); how != "" {
 				wrong = append(wrong, fmt.Errorf("service %s/%s was touched: %s", of.namespace, of.name, how))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,13 +18,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/test/figures"
@@ -61,10 +61,11 @@ const (
 type rangeCost struct {
 	Side    string
 	Tenants int
-	// Claim is how long all claims took, Replicas how long the rest of what vc-syncer would make of the same Services.
-	Claim, Replicas cost
-	// Manager is the CPU time of the claimer itself.
-	Manager time.Duration
+	// Claim is how long all claims took, Keep how long it took to find that they are still there, and Replicas how long the rest of
+	// what vc-syncer would make of the same Services.
+	Claim, Keep, Replicas cost
+	// ClaimManager and KeepManager are the CPU time of what stands for vc-manager.
+	ClaimManager, KeepManager time.Duration
 	// Start is until /readyz, Settle from then until the API server is quiet.
 	Start, Settle cost
 	Quiet         cost
@@ -116,12 +117,12 @@ type rangeBench struct {
 	options rangeOptions
 	world   *worlds.World
 	typed   kubernetes.Interface
-	client  client.Client
 	log     *logLines
-	claimer claimer
+	manager *manager
 	ids     []names.TenantID
 	ranges  map[names.TenantID]netip.Prefix
-	manager *worlds.Process // kube-controller-manager
+	// controllers is a kube-controller-manager.
+	controllers *worlds.Process
 }
 
 func measureRange(ctx context.Context, o rangeOptions, side string, n int) (result *rangeCost, err error) {
@@ -131,18 +132,21 @@ func measureRange(ctx context.Context, o rangeOptions, side string, n int) (resu
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.Stop()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	b, err := newRangeBench(ctx, o, w, side, n)
 	if err != nil {
 		return nil, err
 	}
-	defer b.manager.Kill()
+	defer b.controllers.Kill()
 	r := &rangeCost{Side: side, Tenants: n}
 	for _, step := range []struct {
 		what    string
 		timeout time.Duration
 		do      func(context.Context, *rangeCost) error
 	}{
-		{"claiming", claimTimeout, b.claimAll},
+		{"claiming", claimTimeout, b.claim},
+		{"looking at the claims again", claimTimeout, b.keep},
 		{"making what vc-syncer makes", claimTimeout, b.replicate},
 		{"starting the API server again", stepTimeout, b.restart},
 		{"being quiet", o.Window + stepTimeout, b.quiet},
@@ -168,35 +172,37 @@ func newRangeBench(ctx context.Context, o rangeOptions, w *worlds.Worlds, side s
 	if b.typed, err = connect(w.Super); err != nil {
 		return nil, err
 	}
-	if b.client, err = superClient(w.Super); err != nil {
+	pool := servicecidr.Auto
+	if side == byObjects {
+		pool = objectRange
+	}
+	if b.manager, err = newManager(ctx, w.Super, pool, o.Size); err != nil {
 		return nil, err
 	}
-	b.claimer = &services{client: b.client, super: netip.MustParsePrefix(superRange), size: o.Size}
-	if side == byObjects {
-		if b.claimer, err = newObjects(b.client, netip.MustParsePrefix(objectRange), o.Size); err != nil {
-			return nil, err
+	for _, name := range []string{tenantsNamespace, operatorNamespace} {
+		if err := b.manager.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			return nil, fmt.Errorf("creating namespace %s: %w", name, err)
 		}
 	}
-	for i := range n {
-		b.ids = append(b.ids, tenantID(i))
-	}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}
-	if err := b.client.Create(ctx, ns); err != nil {
-		return nil, fmt.Errorf("creating a namespace: %w", err)
+	b.ids = make([]names.TenantID, n)
+	err = parallel(ctx, o.Parallel, n, func(ctx context.Context, i int) error {
+		vc := &tenancyv1alpha1.VirtualCluster{ObjectMeta: metav1.ObjectMeta{Namespace: tenantsNamespace, Name: fmt.Sprintf("tenant-%d", i)}}
+		if err := b.manager.client.Create(ctx, vc); err != nil {
+			return fmt.Errorf("creating a VirtualCluster: %w", err)
+		}
+		b.ids[i] = names.Tenant(client.ObjectKeyFromObject(vc), vc.UID)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	binary, err := worlds.Binary("", "kube-controller-manager")
 	if err != nil {
 		return nil, err
 	}
-	b.manager, err = worlds.StartProcess(filepath.Join(w.Dir(), "kube-controller-manager.log"), binary, "--kubeconfig="+w.Super.KubeconfigPath(),
+	b.controllers, err = worlds.StartProcess(filepath.Join(w.Dir(), "kube-controller-manager.log"), binary, "--kubeconfig="+w.Super.KubeconfigPath(),
 		"--controllers=service-cidr-controller", "--leader-elect=false", "--secure-port=0", "--kube-api-qps=500", "--kube-api-burst=1000")
 	return b, err
-}
-
-// tenantID returns that of a VirtualCluster that nobody made.
-func tenantID(i int) names.TenantID {
-	key := types.NamespacedName{Namespace: "tenants", Name: fmt.Sprintf("tenant-%d", i)}
-	return names.Tenant(key, types.UID(fmt.Sprintf("uid-%d", i)))
 }
 
 // connect makes a client of a world that costs little.
@@ -204,18 +210,6 @@ func connect(world *worlds.World) (kubernetes.Interface, error) {
 	config := rest.CopyConfig(world.Config)
 	config.ContentType = runtime.ContentTypeProtobuf
 	c, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("making a client of %s: %w", world.Name, err)
-	}
-	return c, nil
-}
-
-// superClient makes a client like that of vc-manager, without a cache.
-func superClient(world *worlds.World) (client.Client, error) {
-	scheme := runtime.NewScheme()
-	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
-	utilruntime.Must(tenancyv1alpha1.AddToScheme(scheme))
-	c, err := client.New(world.Config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", world.Name, err)
 	}
@@ -264,57 +258,48 @@ func (b *rangeBench) settle(ctx context.Context) error {
 	return err
 }
 
-// each calls do for every tenant, a few at the same time.
-func (b *rangeBench) each(ctx context.Context, do func(context.Context, names.TenantID) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	next := make(chan names.TenantID)
-	errs := make([]error, b.options.Parallel)
-	var wg sync.WaitGroup
-	for i := range errs {
-		wg.Go(func() {
-			for id := range next {
-				if errs[i] = do(ctx, id); errs[i] != nil {
-					cancel()
-					return
-				}
-			}
-		})
-	}
-	for i, id := range b.ids {
-		if i > 0 && i%250 == 0 {
-			logf("ranges: %d of %d", i, len(b.ids))
-		}
-		select {
-		case next <- id:
-		case <-ctx.Done():
-		}
-	}
-	close(next)
-	wg.Wait()
-	return errors.Join(append(errs, ctx.Err())...)
-}
-
-func (b *rangeBench) claimAll(ctx context.Context, r *rangeCost) error {
+// each calls do for every tenant, a few at the same time, and returns what the API server and this process used.
+func (b *rangeBench) each(ctx context.Context, do func(context.Context, names.TenantID) error) (cost, time.Duration, error) {
 	before, err := figures.CPU(os.Getpid())
 	if err != nil {
-		return err
+		return cost{}, 0, err
 	}
-	var mu sync.Mutex
-	r.Claim, err = b.spend(func() error {
-		return b.each(ctx, func(ctx context.Context, id names.TenantID) error {
-			part, err := b.claimer.claim(ctx, id, netip.Prefix{})
-			mu.Lock()
-			defer mu.Unlock()
-			b.ranges[id] = part
-			return err
+	var done atomic.Int64
+	c, err := b.spend(func() error {
+		return parallel(ctx, b.options.Parallel, len(b.ids), func(ctx context.Context, i int) error {
+			if n := done.Add(1); n%250 == 0 {
+				logf("ranges: %d of %d", n, len(b.ids))
+			}
+			return do(ctx, b.ids[i])
 		})
 	})
 	if err != nil {
-		return err
+		return cost{}, 0, err
 	}
 	after, err := figures.CPU(os.Getpid())
-	r.Manager = after - before
+	return c, after - before, err
+}
+
+func (b *rangeBench) claim(ctx context.Context, r *rangeCost) error {
+	var mu sync.Mutex
+	var err error
+	r.Claim, r.ClaimManager, err = b.each(ctx, func(ctx context.Context, id names.TenantID) error {
+		part, err := b.manager.ensure(ctx, id, nil, nil)
+		mu.Lock()
+		defer mu.Unlock()
+		b.ranges[id] = part
+		return err
+	})
+	return err
+}
+
+// keep asks for the ranges that tenants have, as vc-manager does again and again.
+func (b *rangeBench) keep(ctx context.Context, r *rangeCost) error {
+	var err error
+	r.Keep, r.KeepManager, err = b.each(ctx, func(ctx context.Context, id names.TenantID) error {
+		_, err := b.manager.ensure(ctx, id, nil, iprange.Ranges{b.ranges[id]})
+		return err
+	})
 	return err
 }
 
@@ -323,20 +308,24 @@ func (b *rangeBench) replicate(ctx context.Context, r *rangeCost) error {
 	if r.Side == byServices {
 		return nil
 	}
-	s := &services{client: b.client}
 	var err error
-	r.Replicas, err = b.spend(func() error {
-		return b.each(ctx, func(ctx context.Context, id names.TenantID) error {
-			_, err := s.claim(ctx, id, b.ranges[id])
-			return err
-		})
+	r.Replicas, _, err = b.each(ctx, func(ctx context.Context, id names.TenantID) error {
+		for _, of := range known() {
+			if err := b.manager.replicate(ctx, id, of.namespace, of.name, of.address(b.ranges[id])); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
-	return errors.Join(err, b.settle(ctx))
+	return err
 }
 
 // restart starts the API server again, which is what a further one does, too.
 func (b *rangeBench) restart(ctx context.Context, r *rangeCost) error {
 	if _, err := b.log.more(); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -372,14 +361,14 @@ func (b *rangeBench) quiet(ctx context.Context, r *rangeCost) error {
 // events changes a label of one ServiceCIDR again and again, and leaves the API server a second each time.
 func (b *rangeBench) events(ctx context.Context, r *rangeCost) error {
 	var list networkingv1.ServiceCIDRList
-	if err := b.client.List(ctx, &list, client.Limit(1)); err != nil || len(list.Items) == 0 {
+	if err := b.manager.live.List(ctx, &list, client.Limit(1)); err != nil || len(list.Items) == 0 {
 		return fmt.Errorf("listing ServiceCIDRs: %w", err)
 	}
 	object := &list.Items[0]
 	all, err := b.spend(func() error {
 		for i := range b.options.Events {
 			patch := fmt.Appendf(nil, `{"metadata":{"labels":{"event":"%d"}}}`, i)
-			if err := b.client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch)); err != nil {
+			if err := b.manager.live.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch)); err != nil {
 				return fmt.Errorf("labelling a ServiceCIDR: %w", err)
 			}
 			if err := pause(ctx, time.Second); err != nil {
@@ -401,25 +390,25 @@ func (b *rangeBench) release(ctx context.Context, r *rangeCost) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	before, err := figures.CPU(b.manager.PID())
+	before, err := figures.CPU(b.controllers.PID())
 	if err != nil {
 		return err
 	}
 	start := time.Now()
 	for _, id := range gone {
-		if err := errors.Join(deleteServices(ctx, b.client, id), b.claimer.release(ctx, id)); err != nil {
+		if err := b.manager.release(ctx, id); err != nil {
 			return err
 		}
 	}
 	for _, id := range gone {
-		err := poll(ctx, stepTimeout, "a range to be released", func(ctx context.Context) (bool, error) { return b.claimer.released(ctx, id) })
+		err := poll(ctx, stepTimeout, "a range to be released", func(ctx context.Context) (bool, error) { return b.manager.released(ctx, id) })
 		if err != nil {
 			return err
 		}
 		delete(b.ranges, id)
 	}
 	r.Release = time.Since(start)
-	after, err := figures.CPU(b.manager.PID())
+	after, err := figures.CPU(b.controllers.PID())
 	r.Controllers = after - before
 	return err
 }

@@ -64,9 +64,11 @@ func renderRanges(o rangeOptions, all []rangeCost) string {
 	}
 	rows := [][]string{
 		row("Claiming all ranges", all, some(func(r *rangeCost) string { return seconds(r.Claim.Took) })),
-		row("CPU of vc-manager's part for it", all, some(func(r *rangeCost) string { return seconds(r.Manager) })),
+		row("CPU of vc-manager for it", all, some(func(r *rangeCost) string { return seconds(r.ClaimManager) })),
 		row("CPU of the API server for it", all, some(func(r *rangeCost) string { return seconds(r.Claim.CPU) })),
 		row("Lines in its log for it", all, some(func(r *rangeCost) string { return thousands(r.Claim.Log.All) })),
+		row("Looking at all claims again", all, some(func(r *rangeCost) string { return seconds(r.Keep.Took) })),
+		row("CPU of vc-manager for it", all, some(func(r *rangeCost) string { return seconds(r.KeepManager) })),
 		row("Making the tenants' `kubernetes` and `kube-dns`", all, some(func(r *rangeCost) string {
 			if r.Side == byServices {
 				return "part of the claim"
