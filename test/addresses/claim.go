@@ -52,8 +52,9 @@ func newManager(ctx context.Context, world *worlds.World, pool string, size int)
 	if err != nil {
 		return nil, fmt.Errorf("making a cache of claims: %w", err)
 	}
-	for _, start := range []func(context.Context) error{super.Start, claims.Start} {
-		go func() { _ = start(ctx) }() // what reads from it fails when it does
+	for _, c := range []cache.Cache{super.GetCache(), claims} {
+		go func() { _ = c.Start(ctx) }() // what reads from it fails when it does
+		c.WaitForCacheSync(ctx)
 	}
 	m := &manager{client: super.GetClient(), live: live, Allocator: &servicecidr.Allocator{Client: super.GetClient(), Live: live, Claims: claims}}
 	if m.Pool, err = servicecidr.ParsePool(pool, fmt.Sprint(size)); err != nil {
