@@ -131,11 +131,16 @@ func collide(ctx context.Context, root string, o collisionOptions) (result *coll
 	if err := b.connect(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{b.makeTenants, b.makeOthers, func(ctx context.Context) error { return b.startSyncer(ctx, root) }, b.awaitSystem} {
-		limited, cancel := context.WithTimeout(ctx, setupTimeout)
-		err := step(limited)
-		cancel()
-		if err != nil {
+	setup, done := context.WithTimeout(ctx, setupTimeout)
+	defer done()
+	for _, step := range []func() error{
+		func() error { return b.makeTenants(setup) },
+		func() error { return b.makeOthers(setup) },
+		func() error { return b.follow(ctx) },
+		func() error { return b.startSyncer(setup, root) },
+		func() error { return b.awaitTakeover(setup) },
+	} {
+		if err := step(); err != nil {
 			return nil, err
 		}
 	}
@@ -287,16 +292,16 @@ func (b *collisionBench) startSyncer(ctx context.Context, root string) error {
 	})
 }
 
-// awaitSystem waits until kubernetes and kube-dns of all real tenants are on both sides.
-func (b *collisionBench) awaitSystem(ctx context.Context) error {
-	for i, id := range b.ids {
+// awaitTakeover waits until the Services that were made ahead are replicas of the real tenants'.
+func (b *collisionBench) awaitTakeover(ctx context.Context) error {
+	for _, id := range b.ids {
 		for _, of := range known() {
-			err := poll(ctx, setupTimeout, "the Service "+of.name+" of "+string(id), func(ctx context.Context) (bool, error) {
+			err := poll(ctx, setupTimeout, "vc-syncer to take over the Service "+of.name+" of "+string(id), func(ctx context.Context) (bool, error) {
 				service, err := b.super.CoreV1().Services(names.SuperNamespace(id, of.namespace)).Get(ctx, of.name, metav1.GetOptions{})
-				if client.IgnoreNotFound(err) != nil {
+				if err != nil {
 					return false, fmt.Errorf("reading a Service: %w", err)
 				}
-				return err == nil && service.Spec.ClusterIP == of.address(b.parts[i]).String(), nil
+				return service.Annotations[names.AnnotationUID] != names.UIDAhead, nil
 			})
 			if err != nil {
 				return err
@@ -327,9 +332,6 @@ func (b *collisionBench) follow(ctx context.Context) error {
 func (b *collisionBench) load(ctx context.Context) (*collisions, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	if err := b.follow(ctx); err != nil {
-		return nil, err
-	}
 	logf("collisions: creating %d Services of the operator", b.options.Operator)
 	err := parallel(ctx, requests, b.options.Operator, func(ctx context.Context, i int) error { return b.operatorCreates(ctx, i) })
 	if err != nil {
@@ -435,8 +437,8 @@ func (b *collisionBench) tenantsCreate(ctx context.Context) ([]serviceKey, error
 	return all, errors.Join(errs...)
 }
 
-// tenantCreates creates a Service of a tenant, deletes its oldest one when there are too many, and returns those that it has. One whose
-// addresses differ stays: it is to be seen when they agree.
+// tenantCreates creates a Service of a tenant, deletes its oldest ones when there are too many, and returns those that it has. One
+// whose addresses differ stays: it is to be seen when they agree.
 func (b *collisionBench) tenantCreates(ctx context.Context, tenant, n int, has []serviceKey) ([]serviceKey, error) {
 	core := b.tenants[tenant].CoreV1().Services(loadNamespace)
 	key := serviceKey{tenant, types.NamespacedName{Namespace: loadNamespace, Name: fmt.Sprintf("s-%d", n)}}
@@ -445,23 +447,21 @@ func (b *collisionBench) tenantCreates(ctx context.Context, tenant, n int, has [
 		return has, fmt.Errorf("creating a Service of a tenant: %w", err)
 	}
 	has = append(has, key)
-	if len(has) <= b.options.Each {
-		return has, nil
-	}
+	var keep []serviceKey
 	for i, old := range has {
 		agreed, err := b.ledger.agreed(old)
 		if err != nil {
 			return has, err
 		}
-		if !agreed {
+		if len(keep)+len(has)-i <= b.options.Each || !agreed {
+			keep = append(keep, old)
 			continue
 		}
 		if err := core.Delete(ctx, old.Name, metav1.DeleteOptions{}); err != nil {
 			return has, fmt.Errorf("deleting a Service of a tenant: %w", err)
 		}
-		return append(has[:i:i], has[i+1:]...), nil
 	}
-	return has, nil
+	return keep, nil
 }
 
 // settled waits until the Services that exist have the same address on both sides.
