@@ -141,9 +141,10 @@ func run(ctx context.Context, args []string) error {
 			continue
 		}
 		table, err := part.measure(ctx)
-		// What was measured until something failed is worth printing.
 		report := measured + "\n\n" + table
-		fmt.Println(report)
+		if table != "" { // what was measured until something failed is worth printing
+			fmt.Println(report)
+		}
 		if err != nil {
 			return fmt.Errorf("measuring %s: %w", part.name, err)
 		}
