@@ -53,7 +53,7 @@ func parse(args []string) (options, error) {
 	flags.BoolVar(&o.write, "write", false, "Write the tables into docs/performance.md.")
 	flags.StringVar(&tenants, "ranges", tenants, "Numbers of tenants whose ranges are claimed, separated by commas.")
 	flags.DurationVar(&r.Window, "window", time.Minute, "Time over which the quiet API server is measured. API servers look at all ServiceCIDRs again every 10 minutes, so 11m includes that.")
-	flags.IntVar(&r.Events, "events", 10, "Events of a ServiceCIDR that are measured.")
+	flags.IntVar(&r.Events, "events", 100, "Events of a ServiceCIDR that are measured.")
 	flags.IntVar(&r.Services, "services", 200, "Services of the operator that are created while the ranges are claimed.")
 	flags.IntVar(&r.Released, "released", 10, "Tenants whose ranges are released.")
 	flags.IntVar(&r.Parallel, "parallel", 8, "Tenants whose ranges are claimed at the same time.")
@@ -73,7 +73,7 @@ func parse(args []string) (options, error) {
 	}
 	if quick {
 		tenants = "0,20"
-		r.Window, r.Events, r.Services, r.Released = 2*time.Second, 3, 20, 2
+		r.Window, r.Events, r.Services, r.Released = 2*time.Second, 20, 20, 2
 		c.Tenants, c.Real, c.Each, c.Created, c.Rate, c.Operator, c.Limit = 8, 2, 10, 120, 20, 100, 20*time.Second
 	}
 	for n := range strings.SplitSeq(tenants, ",") {

@@ -39,6 +39,8 @@ const (
 	claimTimeout, stepTimeout = 20 * time.Minute, 5 * time.Minute
 	// settleTimeout bounds how long an API server may take to be quiet.
 	settleTimeout = 3 * time.Minute
+	// eventPause is between two events.
+	eventPause = 50 * time.Millisecond
 	// quiet is how little CPU time an API server that has nothing to do uses in a second.
 	quiet = 150 * time.Millisecond
 )
@@ -358,7 +360,7 @@ func (b *rangeBench) quiet(ctx context.Context, r *rangeCost) error {
 	return err
 }
 
-// events changes a label of one ServiceCIDR again and again, and leaves the API server a second each time.
+// events changes a label of one ServiceCIDR again and again, and leaves the API server the time to act on each change.
 func (b *rangeBench) events(ctx context.Context, r *rangeCost) error {
 	var list networkingv1.ServiceCIDRList
 	if err := b.manager.live.List(ctx, &list, client.Limit(1)); err != nil || len(list.Items) == 0 {
@@ -371,7 +373,7 @@ func (b *rangeBench) events(ctx context.Context, r *rangeCost) error {
 			if err := b.manager.live.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch)); err != nil {
 				return fmt.Errorf("labelling a ServiceCIDR: %w", err)
 			}
-			if err := pause(ctx, time.Second); err != nil {
+			if err := pause(ctx, eventPause); err != nil {
 				return err
 			}
 		}
