@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -164,6 +165,36 @@ func TestObserve(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.want, sumUp([]seen{s})); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
+			}
+		})
+	}
+}
+
+// A Service whose address the super cluster still has for a deleted Service of the same tenant did not meet one of the operator's.
+func TestOwn(t *testing.T) {
+	first, second := serviceKey{0, types.NamespacedName{Name: "first"}}, serviceKey{0, types.NamespacedName{Name: "second"}}
+	start := time.Unix(1000, 0)
+	for name, tc := range map[string]struct {
+		deleted time.Duration // of the first in the super cluster, after the second was created; never when 0
+		address string        // of the first
+		want    int
+	}{
+		"StillThere":      {0, "10.96.4.9", 1},
+		"GoneMeanwhile":   {time.Second, "10.96.4.9", 1},
+		"GoneBefore":      {-time.Second, "10.96.4.9", 0},
+		"AnotherOnesOnly": {0, "10.96.4.8", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger()
+			l.observe(first, inSuper, watch.Added, view(tc.address, false), start.Add(-time.Minute))
+			if tc.deleted != 0 {
+				l.observe(first, inSuper, watch.Deleted, view(tc.address, false), start.Add(tc.deleted))
+			}
+			l.of(second).created = start
+			l.observe(second, inTenant, watch.Added, view("10.96.4.9", false), start)
+			l.observe(second, inTenant, watch.Modified, view("", true), start.Add(2*time.Second))
+			if got := sumUp([]seen{*l.of(second)}); got.Own != tc.want || got.Readdressed != 1 {
+				t.Errorf("got %+v, want %d", got, tc.want)
 			}
 		})
 	}

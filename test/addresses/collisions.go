@@ -24,6 +24,7 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/controllers/servicecidr"
 	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
+	"github.com/virtualcluster-io/virtualcluster/test/figures"
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
 
@@ -54,7 +55,8 @@ type collisionOptions struct {
 type collisions struct {
 	options  collisionOptions
 	Took     time.Duration
-	Replaced int64 // Services of the operator
+	CPU      time.Duration // of the super cluster's API server meanwhile
+	Replaced int64         // Services of the operator
 	Expected float64
 	Events   int // by which tenants were told
 	outcome
@@ -344,9 +346,8 @@ func (b *collisionBench) load(ctx context.Context) (*collisions, error) {
 			stop(err) // nobody needs the rest
 		}
 	})
-	begin := time.Now()
-	created, err := b.tenantsCreate(ctx)
-	took := time.Since(begin)
+	result := &collisions{options: b.options}
+	created, err := b.timed(ctx, result)
 	if err == nil {
 		err = b.settled(ctx, created)
 	}
@@ -355,12 +356,29 @@ func (b *collisionBench) load(ctx context.Context) (*collisions, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	result := &collisions{options: b.options, Took: took, Replaced: b.replaced.Load(), outcome: sumUp(b.ledger.all(loadNamespace))}
+	result.outcome = sumUp(b.ledger.all(loadNamespace))
 	result.Expected = b.options.expected(result.Created)
 	if err != nil {
 		return result, err
 	}
 	return result, b.check(ctx, result)
+}
+
+// timed has tenants create Services and notes what is used meanwhile.
+func (b *collisionBench) timed(ctx context.Context, result *collisions) ([]serviceKey, error) {
+	before, err := figures.CPU(b.worlds.Super.PID())
+	if err != nil {
+		return nil, err
+	}
+	begin, replaced := time.Now(), b.replaced.Load()
+	created, err := b.tenantsCreate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	result.Took, result.Replaced = time.Since(begin), b.replaced.Load()-replaced
+	after, err := figures.CPU(b.worlds.Super.PID())
+	result.CPU = after - before
+	return created, err
 }
 
 func (b *collisionBench) operatorCreates(ctx context.Context, i int) error {

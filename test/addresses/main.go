@@ -60,10 +60,10 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&c.Tenants, "tenants", 200, "Tenants that have Services, as many as have room.")
 	flags.IntVar(&c.Real, "api-servers", 4, "Tenants of these that have a kube-apiserver; the Services of the others exist in the super cluster only.")
 	flags.IntVar(&c.Each, "each", 50, "Services that each tenant has at the same time.")
-	flags.IntVar(&c.Created, "created", 10000, "Services that tenants with a kube-apiserver create one after the other. The small range has a third of it.")
-	flags.IntVar(&c.Rate, "rate", 40, "Services that they create per second, all together.")
+	flags.IntVar(&c.Created, "created", 10000, "Services that tenants with a kube-apiserver create one after the other. The small range has a quarter of it.")
+	flags.IntVar(&c.Rate, "rate", 20, "Services that they create per second, all together.")
 	flags.IntVar(&c.Operator, "operator", 500, "Services of the operator.")
-	flags.IntVar(&c.Churn, "churn", 10, "Percent of them that are replaced per second.")
+	flags.IntVar(&c.Churn, "churn", 5, "Percent of them that are replaced per second.")
 	flags.DurationVar(&c.Limit, "limit", 10*time.Minute, "Time after which tenants create no more Services.")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
@@ -97,7 +97,7 @@ func parse(args []string) (options, error) {
 		one.Super, one.Size = netip.MustParsePrefix(super), 22
 		// The first part has the addresses of the super cluster's own kubernetes and DNS.
 		if room := 1<<(one.Size-one.Super.Bits()) - 1; one.Tenants > room {
-			one.Tenants, one.Created = room*4/5, max(1, c.Created/3)
+			one.Tenants, one.Created = room*4/5, max(1, c.Created/4)
 		}
 		if one.Real > one.Tenants {
 			return options{}, fmt.Errorf("%d API servers are more than the %d tenants in %s", one.Real, one.Tenants, super)

@@ -117,12 +117,17 @@ func renderCollisions(all []collisions) string {
 		}),
 		row("Services that tenants created", all, func(c *collisions) string { return fmt.Sprintf("%d in %s", c.Created, c.Took.Round(time.Second)) }),
 		row("... of these, readdressed", all, func(c *collisions) string { return fmt.Sprint(c.Readdressed) }),
+		row("... because a deleted Service of the tenant still had it", all, func(c *collisions) string { return fmt.Sprint(c.Own) }),
+		row("... because the operator had it", all, func(c *collisions) string { return fmt.Sprint(c.Readdressed - c.Own) }),
 		row("... expected of addresses chosen at random", all, func(c *collisions) string { return fmt.Sprintf("%.1f", c.Expected) }),
 		row("Times that an address was exchanged", all, func(c *collisions) string { return fmt.Sprint(c.Flips) }),
 		row("Events `"+reasonChanged+"` in tenants", all, func(c *collisions) string { return fmt.Sprint(c.Events) }),
 		row("Created -> reachable, address kept", all, func(c *collisions) string { return spread(c.Plain) }),
 		row("Created -> reachable, readdressed", all, func(c *collisions) string { return spread(c.Late) }),
 		row("First write of the exchange -> reachable", all, func(c *collisions) string { return spread(c.Flip) }),
+		row("Cores that the super cluster's API server used", all, func(c *collisions) string {
+			return fmt.Sprintf("%.2f", c.CPU.Seconds()/max(c.Took, time.Second).Seconds())
+		}),
 		row("Left with different addresses or in between", all, func(c *collisions) string { return fmt.Sprint(c.Unfinished) }),
 	}
 	return table(head, rows)

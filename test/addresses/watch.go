@@ -42,6 +42,8 @@ type seen struct {
 	// agreed is when both sides had the same address first, again after each flip.
 	agreed    time.Time
 	addresses [2]string
+	// own says that it got another address because the super cluster still had a deleted Service of the same tenant.
+	own bool
 	// all are the addresses that it ever had on a side, and gone how often it was deleted there.
 	all  [2]map[string]bool
 	gone [2]int
@@ -85,10 +87,37 @@ func (s *seen) agrees() bool {
 type ledger struct {
 	mu       sync.Mutex
 	services map[serviceKey]*seen
-	err      error
+	// holders are the Services that have an address in the super cluster, left is when the last one lost it.
+	holders map[string]serviceKey
+	left    map[string]time.Time
+	err     error
 }
 
-func newLedger() *ledger { return &ledger{services: map[serviceKey]*seen{}} }
+func newLedger() *ledger {
+	return &ledger{services: map[serviceKey]*seen{}, holders: map[string]serviceKey{}, left: map[string]time.Time{}}
+}
+
+// observe takes in an event at a time.
+func (l *ledger) observe(key serviceKey, on side, event watch.EventType, service *corev1.Service, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.of(key)
+	had, flips := s.addresses[on], s.flips
+	s.observe(on, event, service, at)
+	if on == inSuper && had != s.addresses[on] {
+		if had != "" && l.holders[had] == key {
+			delete(l.holders, had)
+			l.left[had] = at
+		}
+		if ip := s.addresses[on]; ip != "" {
+			l.holders[ip] = key
+		}
+	}
+	if s.flips > flips {
+		_, held := l.holders[had]
+		s.own = held || l.left[had].After(s.created)
+	}
+}
 
 // begin notes a Service that is about to be created.
 func (l *ledger) begin(key serviceKey) {
@@ -141,9 +170,7 @@ func (l *ledger) watch(ctx context.Context, client kubernetes.Interface, on side
 	observe := func(event watch.EventType, service *corev1.Service) {
 		now := time.Now()
 		if key, ok := keyOf(service); ok {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.of(key).observe(on, event, service, now)
+			l.observe(key, on, event, service, now)
 		}
 	}
 	for i := range list.Items {
@@ -181,6 +208,7 @@ func (l *ledger) watch(ctx context.Context, client kubernetes.Interface, on side
 type outcome struct {
 	Created     int
 	Readdressed int // Services that got another address
+	Own         int // of these, because of a deleted Service of the same tenant
 	Flips       int // more than that when an address was taken again
 	// Plain is from the creation of those that kept their address until both sides had it, Late the same of the others, and
 	// Flip, of these, from when the annotation was seen.
@@ -197,6 +225,9 @@ func sumUp(services []seen) outcome {
 		o.Flips += s.flips
 		if s.flips > 0 {
 			o.Readdressed++
+			if s.own {
+				o.Own++
+			}
 		}
 		switch {
 		case s.agreed.IsZero(): // as it is while it is being readdressed
