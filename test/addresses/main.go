@@ -61,10 +61,10 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&c.Real, "api-servers", 4, "Tenants of these that have a kube-apiserver; the Services of the others exist in the super cluster only.")
 	flags.IntVar(&c.Each, "each", 50, "Services that each tenant has at the same time.")
 	flags.IntVar(&c.Created, "created", 10000, "Services that tenants with a kube-apiserver create one after the other. The small range has a quarter of it.")
-	flags.IntVar(&c.Rate, "rate", 20, "Services that they create per second, all together.")
+	flags.IntVar(&c.Rate, "rate", 10, "Services that they create per second, all together.")
 	flags.IntVar(&c.Operator, "operator", 500, "Services of the operator.")
-	flags.IntVar(&c.Churn, "churn", 5, "Percent of them that are replaced per second.")
-	flags.DurationVar(&c.Limit, "limit", 10*time.Minute, "Time after which tenants create no more Services.")
+	flags.IntVar(&c.Churn, "churn", 2, "Percent of them that are replaced per second.")
+	flags.DurationVar(&c.Limit, "limit", 20*time.Minute, "Time after which tenants create no more Services.")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
 	}
@@ -74,7 +74,7 @@ func parse(args []string) (options, error) {
 	if quick {
 		tenants = "0,20"
 		r.Window, r.Events, r.Services, r.Released = 2*time.Second, 20, 20, 2
-		c.Tenants, c.Real, c.Each, c.Created, c.Rate, c.Operator, c.Limit = 8, 2, 10, 120, 20, 100, 20*time.Second
+		c.Tenants, c.Real, c.Each, c.Created, c.Rate, c.Operator, c.Churn, c.Limit = 8, 2, 10, 120, 20, 100, 10, 20*time.Second
 	}
 	for n := range strings.SplitSeq(tenants, ",") {
 		i, err := strconv.Atoi(n)
