@@ -33,6 +33,7 @@ type VirtualCluster struct {
 // +kubebuilder:validation:XValidation:rule=`!has(self.controlPlane) || self.controlPlane.type != 'External' || (has(self.serviceCidr) && self.serviceCidr != "")`,message="controlPlane.type External needs serviceCidr: the --service-cluster-ip-range of the existing control plane, so that its cluster IPs work in the super cluster too"
 // +kubebuilder:validation:XValidation:rule="!has(self.controlPlane) || self.controlPlane.type == 'External' || !has(self.controlPlane.external)",message="controlPlane.external is only read when controlPlane.type is External; remove it or set the type"
 // +kubebuilder:validation:XValidation:rule=`(has(self.serviceCidr) ? self.serviceCidr : "") == (has(oldSelf.serviceCidr) ? oldSelf.serviceCidr : "")`,message="serviceCidr cannot be changed after creation: cluster IPs have been handed out of it; create a new VirtualCluster"
+// +kubebuilder:validation:XValidation:rule="(has(self.additionalServiceCidrs) ? self.additionalServiceCidrs : 0) >= (has(oldSelf.additionalServiceCidrs) ? oldSelf.additionalServiceCidrs : 0)",message="additionalServiceCidrs cannot be decreased: cluster IPs have been handed out of the ranges"
 // +kubebuilder:validation:XValidation:rule="(has(self.serviceCidrSize) ? self.serviceCidrSize : 0) == (has(oldSelf.serviceCidrSize) ? oldSelf.serviceCidrSize : 0)",message="serviceCidrSize cannot be changed after creation: cluster IPs have been handed out of the range; create a new VirtualCluster"
 // +kubebuilder:validation:XValidation:rule=`!has(self.serviceCidrSize) || self.serviceCidrSize == 0 || !has(self.serviceCidr) || self.serviceCidr == ""`,message="serviceCidrSize is only read when serviceCidr is empty; remove one of them"
 // +kubebuilder:validation:XValidation:rule="(has(self.clusterDomain) ? self.clusterDomain : 'cluster.local') == (has(oldSelf.clusterDomain) ? oldSelf.clusterDomain : 'cluster.local')",message="clusterDomain cannot be changed after creation: certificates and running pods carry it"
@@ -65,6 +66,15 @@ type VirtualClusterSpec struct {
 	// +kubebuilder:validation:Maximum=124
 	// +optional
 	ServiceCIDRSize int32 `json:"serviceCidrSize,omitempty"`
+
+	// AdditionalServiceCIDRs is how many ranges the tenant has besides the first, when that is too small. They are allocated
+	// from the pool, with the same size, and the tenant has a ServiceCIDR object for each. The number can be increased at any
+	// time, but not decreased. The ranges must be parts of a range of the super cluster, and the tenant must run Kubernetes
+	// 1.33 or later.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=16
+	// +optional
+	AdditionalServiceCIDRs int32 `json:"additionalServiceCidrs,omitempty"`
 
 	// PKIExpireDays is the lifetime of leaf certificates in days. They are renewed after two thirds of it.
 	// +kubebuilder:default=365
@@ -312,6 +322,14 @@ type VirtualClusterStatus struct {
 	// shares the super cluster's.
 	// +optional
 	ServiceCIDR string `json:"serviceCidr,omitempty"`
+	// AdditionalServiceCIDRs are further ranges of the tenant, each one range or two separated by a comma.
+	// +listType=atomic
+	// +optional
+	AdditionalServiceCIDRs []string `json:"additionalServiceCidrs,omitempty"`
+	// ServiceAddresses are cluster IPs that the super cluster chose for well-known Services of a tenant that shares its
+	// range. The tenant's Services get them.
+	// +optional
+	ServiceAddresses *ServiceAddresses `json:"serviceAddresses,omitempty"`
 	// ControlPlaneUID is the UID of the tenant's kube-system namespace, recorded at the first contact. A control plane
 	// that answers with another one is not this tenant's any more and is not synced.
 	// +optional
@@ -331,6 +349,16 @@ type VirtualClusterStatus struct {
 	// +listMapKey=type
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ServiceAddresses are cluster IPs of well-known Services.
+type ServiceAddresses struct {
+	// Kubernetes is the address of the Service kubernetes, by which pods reach the API server.
+	// +optional
+	Kubernetes string `json:"kubernetes,omitempty"`
+	// DNS is the address of the Service kube-dns. It is empty when vc-manager installs no CoreDNS.
+	// +optional
+	DNS string `json:"dns,omitempty"`
 }
 
 // SyncStatus is what vc-syncer remembers of a tenant. It tells a control plane that deleted its objects from one that was

@@ -6,6 +6,7 @@ package provision
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -53,6 +54,12 @@ type Tenant struct {
 	// ServiceRanges are the ranges that the tenant's API server hands out cluster IPs from: its own, or the super
 	// cluster's when it has none.
 	ServiceRanges iprange.Ranges
+	// FurtherRanges are ranges that the tenant's API server gets by ServiceCIDR objects.
+	FurtherRanges []iprange.Ranges
+	// APIServerIPs are the cluster IPs by which pods reach the tenant's API server. DNSIP is that of the cluster DNS, not valid
+	// when any will do.
+	APIServerIPs []netip.Addr
+	DNSIP        netip.Addr
 	// Now is the time of this reconciliation.
 	Now time.Time
 	// Event records something that happened.

@@ -82,7 +82,7 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, er
 		if !errors.As(err, &unfinished) {
 			return s.claimed, err
 		}
-		if err := a.release(ctx, claim, s.claimed); err != nil {
+		if err := a.release(ctx, claim, s.claimed, claim.services(s.claimed)); err != nil {
 			return nil, err
 		}
 	}
@@ -92,17 +92,60 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, er
 	if len(claim.Wanted) > 0 {
 		return a.take(ctx, claim, s)
 	}
-	if a.Pool.auto && len(s.super) == 0 {
-		return nil, &progress.Stall{
-			Reason:  ReasonUnsupported,
-			Message: "the super cluster does not tell which service range it has; start vc-manager with --service-cidr-pool set to the --service-cluster-ip-range of its kube-apiserver, or to a part of it",
+	pool, err := a.resolved(claim, s)
+	if err != nil {
+		return nil, err
+	}
+	return a.draw(ctx, claim, s, pool, claim.services)
+}
+
+// Extend returns the ranges that the tenant has besides the first, as many as are asked for. Held are those that it was given
+// before. With an error, there are those that have been claimed.
+func (a *Allocator) Extend(ctx context.Context, claim Claim, held []iprange.Ranges, count int) ([]iprange.Ranges, error) {
+	for _, ranges := range held {
+		if err := a.claimAll(ctx, claim, ranges, claim.further(ranges, ranges)); err != nil {
+			if taken := (*takenError)(nil); errors.As(err, &taken) {
+				err = taken.wait(ctx, a.Live)
+			}
+			return held, err
 		}
 	}
-	pool, err := a.Pool.resolve(s.super, claim.Bits)
-	if err != nil {
-		return nil, &progress.Stall{Reason: ReasonInvalid, Message: err.Error()}
+	for len(held) < count {
+		s, err := a.survey(ctx, claim)
+		if err != nil {
+			return held, err
+		}
+		next, err := a.extend(ctx, claim, s, held)
+		if err != nil {
+			return held, err
+		}
+		held = append(slices.Clone(held), next)
 	}
-	return a.draw(ctx, claim, s, pool)
+	return held, nil
+}
+
+// extend claims one more range.
+func (a *Allocator) extend(ctx context.Context, claim Claim, s *survey, held []iprange.Ranges) (iprange.Ranges, error) {
+	for _, ranges := range s.further { // of an earlier attempt that was interrupted
+		if !slices.ContainsFunc(held, func(h iprange.Ranges) bool { return h.String() == ranges.String() }) {
+			return ranges, a.claimAll(ctx, claim, ranges, claim.further(ranges, ranges))
+		}
+	}
+	pool, err := a.resolved(claim, s)
+	if err != nil {
+		return nil, err
+	}
+	if !s.covers(pool.ranges) {
+		return nil, &progress.Stall{
+			Reason:  ReasonUnsupported,
+			Message: fmt.Sprintf("additional ranges must be parts of a range of the super cluster, and the pool %s is none; create a ServiceCIDR for the pool in the super cluster", pool),
+		}
+	}
+	s.occupy(claim.Held, "this VirtualCluster")
+	for _, ranges := range held {
+		s.occupy(ranges, "this VirtualCluster")
+	}
+	return a.draw(ctx, claim, s, pool, func(ranges iprange.Ranges) []claimed { return claim.further(ranges, ranges) })
 }
 
 // keep sees to it that the tenant still has its claims, and exchanges a ServiceCIDR object for Services once a range of the
@@ -142,7 +185,7 @@ func (a *Allocator) take(ctx context.Context, claim Claim, s *survey) (iprange.R
 	if !s.covers(claim.Wanted) {
 		return a.claimObject(ctx, claim, s, claim.Wanted)
 	}
-	err := a.claimParts(ctx, claim, claim.Wanted)
+	err := a.claimParts(ctx, claim, claim.Wanted, claim.services(claim.Wanted))
 	if taken := (*takenError)(nil); errors.As(err, &taken) {
 		return nil, taken.wait(ctx, a.Live)
 	}
@@ -152,8 +195,24 @@ func (a *Allocator) take(ctx context.Context, claim Claim, s *survey) (iprange.R
 	return claim.Wanted, nil
 }
 
-// draw takes ranges from the pool and claims them.
-func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool) (iprange.Ranges, error) {
+// resolved returns the pool as it is in the super cluster.
+func (a *Allocator) resolved(claim Claim, s *survey) (Pool, error) {
+	if a.Pool.auto && len(s.super) == 0 {
+		return Pool{}, &progress.Stall{
+			Reason:  ReasonUnsupported,
+			Message: "the super cluster does not tell which service range it has; start vc-manager with --service-cidr-pool set to the --service-cluster-ip-range of its kube-apiserver, or to a part of it",
+		}
+	}
+	pool, err := a.Pool.resolve(s.super, claim.Bits)
+	if err != nil {
+		return Pool{}, &progress.Stall{Reason: ReasonInvalid, Message: err.Error()}
+	}
+	return pool, nil
+}
+
+// draw takes ranges from the pool and claims them, by Services that a function returns where they are parts of ranges of the
+// super cluster.
+func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool, services func(iprange.Ranges) []claimed) (iprange.Ranges, error) {
 	// Each attempt writes, so another reconciliation goes on after some.
 	const attempts = 16
 	parts := s.covers(pool.ranges)
@@ -175,7 +234,7 @@ func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool)
 		if !parts {
 			return a.claimObject(ctx, claim, s, next)
 		}
-		err := a.claimParts(ctx, claim, next)
+		err := a.claimParts(ctx, claim, next, services(next))
 		if err == nil {
 			return next, nil
 		}
@@ -188,8 +247,8 @@ func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool)
 }
 
 // claimParts claims ranges that are parts of ranges of the super cluster, and gives them up again when they are not free.
-func (a *Allocator) claimParts(ctx context.Context, claim Claim, ranges iprange.Ranges) error {
-	err := a.claimServices(ctx, claim, ranges)
+func (a *Allocator) claimParts(ctx context.Context, claim Claim, ranges iprange.Ranges, services []claimed) error {
+	err := a.claimAll(ctx, claim, ranges, services)
 	if err == nil {
 		var s *survey
 		if s, err = a.survey(ctx, claim); err == nil && ranges.Overlapping(s.used(false)...).IsValid() {
@@ -199,7 +258,7 @@ func (a *Allocator) claimParts(ctx context.Context, claim Claim, ranges iprange.
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, a.release(ctx, claim, ranges))
+	return errors.Join(err, a.release(ctx, claim, ranges, services))
 }
 
 // sameFamilies returns a Stall when ranges are of an IP family that the super cluster has none of, whose Services could not

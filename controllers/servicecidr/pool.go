@@ -163,8 +163,12 @@ func Parse(cidrs string) (iprange.Ranges, error) {
 // objectName returns the name of the ServiceCIDR object for ranges. Because it follows from the first one alone, the API
 // server lets only one tenant have that.
 func objectName(ranges iprange.Ranges) string {
-	first := ranges.Primary()
-	return "tenant-" + strings.NewReplacer(":", "-", "/", "-").Replace(first.Addr().StringExpanded()+"/"+strconv.Itoa(first.Bits()))
+	return "tenant-" + rangeName(ranges.Primary())
+}
+
+// rangeName returns what names a range in the name of an object.
+func rangeName(prefix netip.Prefix) string {
+	return strings.NewReplacer(":", "-", "/", "-").Replace(prefix.Addr().StringExpanded() + "/" + strconv.Itoa(prefix.Bits()))
 }
 
 func smallest(addr netip.Addr) int {

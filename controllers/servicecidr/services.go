@@ -26,9 +26,6 @@ import (
 const (
 	apiServerService = "kubernetes"
 	dnsService       = "kube-dns"
-	// furtherService is the name, in the root namespace, of the Service that claims the range of the second IP family.
-	furtherService = "second-service-range"
-
 	// takenDelay is when to look again whether an address is free.
 	takenDelay = 10 * time.Second
 
@@ -73,17 +70,33 @@ type claimed struct {
 // out.
 func (c Claim) services(ranges iprange.Ranges) []claimed {
 	primary := ranges.Primary()
-	list := []claimed{c.ahead(ranges, metav1.NamespaceDefault, apiServerService, iprange.APIServer(primary), corev1.ServicePort{Name: "https", Port: 443, Protocol: corev1.ProtocolTCP})}
+	list := []claimed{c.apiServer(ranges, iprange.APIServer(primary))}
 	if c.DNS {
-		list = append(list, c.ahead(ranges, metav1.NamespaceSystem, dnsService, iprange.DNS(primary),
-			corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}, corev1.ServicePort{Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP}))
+		list = append(list, c.dns(ranges, iprange.DNS(primary)))
 	}
-	for _, prefix := range ranges[1:] {
+	return append(list, c.further(ranges, ranges[1:])...)
+}
+
+// further returns Services that claim some of the ranges that a tenant is given together.
+func (c Claim) further(ranges, claim iprange.Ranges) []claimed {
+	var list []claimed
+	for _, prefix := range claim {
 		s := service(c.Labels, c.Annotations, ranges, prefix.Addr(), corev1.ServicePort{Port: anyPort, Protocol: corev1.ProtocolTCP})
-		s.Namespace, s.Name = string(c.Tenant), furtherService
+		s.Namespace, s.Name = string(c.Tenant), "service-range-"+strings.ReplaceAll(rangeName(prefix), ".", "-")
 		list = append(list, claimed{Service: s})
 	}
 	return list
+}
+
+// apiServer returns the Service kubernetes, by which pods reach the API server.
+func (c Claim) apiServer(ranges iprange.Ranges, address netip.Addr) claimed {
+	return c.ahead(ranges, metav1.NamespaceDefault, apiServerService, address, corev1.ServicePort{Name: "https", Port: 443, Protocol: corev1.ProtocolTCP})
+}
+
+// dns returns the Service of the cluster DNS.
+func (c Claim) dns(ranges iprange.Ranges, address netip.Addr) claimed {
+	return c.ahead(ranges, metav1.NamespaceSystem, dnsService, address,
+		corev1.ServicePort{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}, corev1.ServicePort{Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP})
 }
 
 // ahead returns the replica of a Service that the tenant will have.
@@ -95,20 +108,14 @@ func (c Claim) ahead(ranges iprange.Ranges, namespace, name string, address neti
 	return claimed{Service: s, namespace: namespace}
 }
 
-// service returns a Service at an address of a range that has no endpoints.
+// service returns a Service that has no endpoints, at an address of a range if that is valid.
 func service(labels, annotations map[string]string, ranges iprange.Ranges, address netip.Addr, ports ...corev1.ServicePort) *corev1.Service {
-	family := corev1.IPv4Protocol
-	if address.Is6() {
-		family = corev1.IPv6Protocol
-	}
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels), Annotations: maps.Clone(annotations)},
-		Spec: corev1.ServiceSpec{
-			ClusterIP:      address.String(),
-			IPFamilies:     []corev1.IPFamily{family},
-			IPFamilyPolicy: ptr.To(corev1.IPFamilyPolicySingleStack),
-			Ports:          ports,
-		},
+		Spec:       corev1.ServiceSpec{IPFamilyPolicy: ptr.To(corev1.IPFamilyPolicySingleStack), Ports: ports},
+	}
+	if address.IsValid() {
+		s.Spec.ClusterIP = address.String()
 	}
 	s.Labels[names.LabelServiceRange], s.Labels[discoveryv1.LabelSkipMirror] = "true", "true"
 	s.Annotations[names.AnnotationServiceRange] = ranges.String()
@@ -118,7 +125,11 @@ func service(labels, annotations map[string]string, ranges iprange.Ranges, addre
 // claimServices makes the Services that claim ranges, as far as they are not there. The error is a takenError when somebody
 // else has one of their addresses.
 func (a *Allocator) claimServices(ctx context.Context, claim Claim, ranges iprange.Ranges) error {
-	for _, s := range claim.services(ranges) {
+	return a.claimAll(ctx, claim, ranges, claim.services(ranges))
+}
+
+func (a *Allocator) claimAll(ctx context.Context, claim Claim, ranges iprange.Ranges, services []claimed) error {
+	for _, s := range services {
 		err := a.Claims.Get(ctx, client.ObjectKeyFromObject(s), &corev1.Service{})
 		if apierrors.IsNotFound(err) {
 			err = a.claimService(ctx, claim, ranges, s)
@@ -145,7 +156,7 @@ func (a *Allocator) claimService(ctx context.Context, claim Claim, ranges iprang
 		return &progress.Stall{Reason: ReasonTaken, Message: fmt.Sprintf("Service %s exists and was not made for this VirtualCluster; delete it", key)}
 	case existing.DeletionTimestamp != nil:
 		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("Service %s is being deleted by somebody; it is made again when it is gone", key), After: contendedDelay}
-	case existing.Spec.ClusterIP != want.Spec.ClusterIP:
+	case len(ranges) > 0 && existing.Spec.ClusterIP != want.Spec.ClusterIP:
 		return nil // the tenant chose so, or has a range of another size from before
 	}
 	base := existing.DeepCopy()
@@ -207,10 +218,10 @@ func (a *Allocator) ensureNamespace(ctx context.Context, claim Claim, of claimed
 	return nil
 }
 
-// release deletes the Services that claim ranges.
-func (a *Allocator) release(ctx context.Context, claim Claim, ranges iprange.Ranges) error {
+// release deletes Services that claim ranges.
+func (a *Allocator) release(ctx context.Context, claim Claim, ranges iprange.Ranges, services []claimed) error {
 	var failed []error
-	for _, s := range slices.Backward(claim.services(ranges)) {
+	for _, s := range slices.Backward(services) {
 		existing := &corev1.Service{}
 		err := a.Live.Get(ctx, client.ObjectKeyFromObject(s), existing)
 		if err == nil && claim.owns(existing) && existing.Annotations[names.AnnotationServiceRange] == ranges.String() {

@@ -3,6 +3,7 @@ package servicecidr
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -37,6 +38,8 @@ type survey struct {
 	// object is the tenant's own ServiceCIDR, and claimed are the ranges that its Services claim.
 	object  *networkingv1.ServiceCIDR
 	claimed iprange.Ranges
+	// further are ranges besides these.
+	further []iprange.Ranges
 }
 
 // occupied is a range that somebody has.
@@ -62,9 +65,13 @@ func (a *Allocator) survey(ctx context.Context, claim Claim) (*survey, error) {
 	for i := range tenants.Items {
 		vc := &tenants.Items[i]
 		key := client.ObjectKeyFromObject(vc)
-		ranges, err := iprange.Parse(vc.Status.ServiceCIDR)
-		if err == nil && names.Tenant(key, vc.UID) != claim.Tenant {
-			s.occupy(ranges, "VirtualCluster "+key.String())
+		if names.Tenant(key, vc.UID) == claim.Tenant {
+			continue
+		}
+		for _, text := range append([]string{vc.Status.ServiceCIDR}, vc.Status.AdditionalServiceCIDRs...) {
+			if ranges, err := iprange.Parse(text); err == nil {
+				s.occupy(ranges, "VirtualCluster "+key.String())
+			}
 		}
 	}
 	var nodes corev1.NodeList
@@ -114,7 +121,10 @@ func (a *Allocator) readRanges(ctx context.Context, reader client.Reader, claim 
 
 // readClaims reads the Services by which tenants have ranges.
 func (a *Allocator) readClaims(ctx context.Context, claim Claim, s *survey) error {
-	var list corev1.ServiceList
+	var (
+		list corev1.ServiceList
+		mine []*corev1.Service
+	)
 	if err := a.Live.List(ctx, &list, client.MatchingLabels{names.LabelServiceRange: "true"}); err != nil {
 		return fmt.Errorf("listing the Services that claim ranges: %w", err)
 	}
@@ -124,13 +134,35 @@ func (a *Allocator) readClaims(ctx context.Context, claim Claim, s *survey) erro
 		if err != nil {
 			continue // somebody changed it; the address stays taken
 		}
-		if service.Labels[names.LabelTenant] == string(claim.Tenant) {
-			s.claimed = ranges
+		switch {
+		case len(ranges) == 0: // of a tenant that shares the super cluster's range
+			continue
+		case service.Labels[names.LabelTenant] == string(claim.Tenant):
+			mine = append(mine, service)
 			continue
 		}
 		s.occupy(ranges, "VirtualCluster "+service.Annotations[names.AnnotationVirtualCluster])
 	}
+	s.sortClaims(mine)
 	return nil
+}
+
+// sortClaims tells the first ranges of the tenant, which its Service kubernetes claims, from further ones.
+func (s *survey) sortClaims(services []*corev1.Service) {
+	further := map[string]iprange.Ranges{}
+	for _, service := range services {
+		ranges, err := iprange.Parse(service.Annotations[names.AnnotationServiceRange])
+		if err != nil {
+			continue
+		}
+		if further[ranges.String()] = ranges; service.Name == apiServerService {
+			s.claimed = ranges
+		}
+	}
+	delete(further, s.claimed.String())
+	for _, text := range slices.Sorted(maps.Keys(further)) {
+		s.further = append(s.further, further[text])
+	}
 }
 
 func (s *survey) occupy(ranges iprange.Ranges, by string) {

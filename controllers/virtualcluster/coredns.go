@@ -12,6 +12,7 @@ import (
 	"io"
 	"strings"
 	"text/template"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,6 @@ import (
 	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/progress"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
-	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -34,6 +34,8 @@ const (
 	corefileKey = "Corefile"
 	// reasonCoreDNSRejected is the reason when the tenant does not accept CoreDNS.
 	reasonCoreDNSRejected = "Rejected"
+	// reasonAddressTaken is the reason while the address of the cluster DNS is in use in the tenant.
+	reasonAddressTaken = "AddressTaken"
 )
 
 // coreDNSManifests are kubeadm's, apart from what TestCoreDNSIsThatOfKubeadm lists.
@@ -98,6 +100,9 @@ func (r *Reconciler) installCoreDNS(ctx context.Context, tenant *provision.Tenan
 // writeToTenant writes one object of CoreDNS.
 func writeToTenant(ctx context.Context, tenant *provision.Tenant, c client.Client, object *unstructured.Unstructured) error {
 	err := writeCoreDNS(ctx, c, object)
+	if apierrors.IsInvalid(err) && strings.Contains(err.Error(), "already allocated") {
+		return &progress.Wait{Reason: reasonAddressTaken, Message: "a Service of the tenant has the address of its cluster DNS; it gets another one: " + err.Error(), After: time.Second}
+	}
 	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
 		return &progress.Stall{
 			Reason:  reasonCoreDNSRejected,
@@ -145,8 +150,7 @@ func wantsCoreDNS(vc *tenancyv1alpha1.VirtualCluster) bool {
 	return controlPlaneType(vc) != tenancyv1alpha1.External
 }
 
-// coreDNSValuesOf returns what the tenant's CoreDNS is rendered from. Its Service has a well-known address in a range of
-// the tenant's own; in a shared one, the super cluster's DNS has that.
+// coreDNSValuesOf returns what the tenant's CoreDNS is rendered from.
 func coreDNSValuesOf(tenant *provision.Tenant) coreDNSValues {
 	values := coreDNSValues{
 		Domain: cmp.Or(tenant.VirtualCluster.Spec.ClusterDomain, "cluster.local"),
@@ -155,8 +159,8 @@ func coreDNSValuesOf(tenant *provision.Tenant) coreDNSValues {
 	if tenant.Version != nil && tenant.Version.Spec.CoreDNS != nil && tenant.Version.Spec.CoreDNS.Image != "" {
 		values.Image = tenant.Version.Spec.CoreDNS.Image
 	}
-	if tenant.VirtualCluster.Status.ServiceCIDR != "" {
-		values.Address = iprange.DNS(tenant.ServiceRanges.Primary()).String()
+	if tenant.DNSIP.IsValid() {
+		values.Address = tenant.DNSIP.String()
 	}
 	return values
 }

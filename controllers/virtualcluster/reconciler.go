@@ -77,6 +77,7 @@ func (r *Reconciler) steps() []step {
 		{run: r.provision},
 		{condition: tenancyv1alpha1.ConditionIdentityVerified, run: r.verifyIdentity},
 		{run: r.publishKubeletCA},
+		{run: r.ensureFurtherRanges, enough: always},
 		{condition: tenancyv1alpha1.ConditionCoreDNSInstalled, run: r.installCoreDNS},
 	}
 }

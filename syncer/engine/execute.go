@@ -54,36 +54,54 @@ func (e *Engine) execute(ctx context.Context, t *tenants.Tenant, w *kindState, k
 		return tenantError(w, key, op, err)
 	}
 	if refusal(err) {
-		message := v.ForTenant(status(err), key.Namespace, func() []resource.Ref {
-			if tenant == nil {
-				return nil
-			}
-			return w.References(tenant)
-		})
-		if ops := w.Refused(v, tenant, super, message); len(ops) > 0 {
-			for _, op := range ops {
-				if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
-					return err
-				}
-			}
-			return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
-		}
-		if op.MetadataPatch != nil && !bytes.Equal(op.Patch, op.MetadataPatch) {
-			op.Patch = op.MetadataPatch
-			if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
-				return err
-			}
-		}
-		return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
+		return e.refused(ctx, t, w, key, v, tenant, super, op, status(err))
 	}
 	e.suspectSuper(err)
 	return fmt.Errorf("%s of %s %s in the super cluster: %w", op.Verb, w.Name, key, err)
 }
 
+// refused does what follows when the super cluster refused an operation: what the kind says, or it tells the tenant.
+func (e *Engine) refused(
+	ctx context.Context, t *tenants.Tenant, w *kindState, key resource.Key, v resource.View, tenant, super resource.Object, op resource.Op, answer string,
+) error {
+	message := v.ForTenant(answer, key.Namespace, func() []resource.Ref {
+		if tenant == nil {
+			return nil
+		}
+		return w.References(tenant)
+	})
+	ops, told := w.Refused(v, tenant, super, message)
+	for _, op := range ops {
+		if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
+			return err
+		}
+	}
+	if len(ops) > 0 {
+		return fmt.Errorf("%w after the super cluster refused %s %s", errStale, w.Name, key)
+	}
+	if op.MetadataPatch != nil && !bytes.Equal(op.Patch, op.MetadataPatch) {
+		op.Patch = op.MetadataPatch
+		if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
+			return err
+		}
+	}
+	if told != nil {
+		return told
+	}
+	return resource.Rejected("Refused", "the underlying cluster refused it: %s", message)
+}
+
+// retryRefused is when an operation is tried again that the API server of the tenant refused.
+const retryRefused = time.Second
+
 // tenantError says what an error of a call to the tenant means. A namespace that ends takes nothing in; what is in it ends, too.
 func tenantError(w *kindState, key resource.Key, op resource.Op, err error) error {
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return resource.Waiting(retryEnding, "the end of namespace %q", key.Namespace)
+	}
+	if op.IfRefused != nil && !unreachable(err) && !apierrors.IsConflict(err) {
+		told := &resource.Reject{Reason: op.IfRefused.Reason, Message: op.IfRefused.Message + ": " + status(err)}
+		return &resource.Wait{Reason: told.Message, After: retryRefused, Told: told}
 	}
 	return fmt.Errorf("%s of %s %s in the tenant: %w", op.Verb, w.Name, key, err)
 }

@@ -152,11 +152,12 @@ func (e *Engine) guarded(k resource.Kind) resource.Kind {
 		}
 		return ops, err
 	}
-	k.Refused = func(v resource.View, tenant, super resource.Object, message string) (ops []resource.Op) {
-		if err := safely(func() error { ops = in.Refused(v, tenant, super, message); return nil }); err != nil {
-			e.survived(in.Name, err)
+	k.Refused = func(v resource.View, tenant, super resource.Object, message string) (ops []resource.Op, err error) {
+		if broke := safely(func() error { ops, err = in.Refused(v, tenant, super, message); return nil }); broke != nil {
+			e.survived(in.Name, broke)
+			return nil, nil
 		}
-		return ops
+		return ops, err
 	}
 	k.SuperName = func(name string) (out string) {
 		if err := safely(func() error { out = in.SuperName(name); return nil }); err != nil {

@@ -140,6 +140,8 @@ func related(k resource.Kind, tenant, super resource.Object) string {
 		return "there is none"
 	case replica.GetAnnotations()[names.AnnotationUID] == "":
 		return "what has its name is not of the syncer"
+	case replica.GetAnnotations()[names.AnnotationUID] == names.UIDAhead:
+		return "it was made ahead of its origin"
 	case origin == nil:
 		return "its origin is gone"
 	case replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()):

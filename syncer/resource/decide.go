@@ -55,7 +55,7 @@ func (r *Resource[T]) paired(v View, key Key, p Pair[T]) bool {
 	if r.Origin == Super {
 		origin, replica = p.Super, p.Tenant
 	}
-	return present(origin) && present(replica) && r.ours(v, key, replica) && replica.GetAnnotations()[names.AnnotationUID] == string(origin.GetUID())
+	return present(origin) && present(replica) && r.ours(v, key, replica) && madeFrom(origin, replica)
 }
 
 // replicate decides about the replica alone.
@@ -70,29 +70,33 @@ func (r *Resource[T]) replicate(v View, key Key, p Pair[T]) ([]Op, error) {
 	if present(origin) && r.Skip != nil && r.Skip(origin) {
 		return nil, nil
 	}
+	if present(origin) && origin.GetUID() == names.UIDAhead {
+		return nil, Rejected("Unsupported", "an object with the UID %s is not replicated; delete it and make it again", names.UIDAhead)
+	}
 	if present(replica) && !r.ours(v, key, replica) {
 		if !present(origin) || !r.needed(v, origin) {
 			return nil, nil
 		}
 		return r.reclaim(v, key, side, origin, replica)
 	}
+	stays := present(replica) && r.stays(replica)
 	switch {
 	case !present(origin):
-		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep {
+		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep || stays {
 			return nil, nil
 		}
 		return r.remove(v, replica, Op{Side: side, Verb: Delete, Absent: true, Why: Orphaned})
 	case origin.GetDeletionTimestamp() != nil && (r.DeleteWithOrigin || !present(replica)):
-		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep {
+		if !present(replica) || replica.GetDeletionTimestamp() != nil || r.Keep || stays {
 			return nil, nil
 		}
 		return []Op{{Side: side, Verb: Delete, Object: replica, Grace: origin.GetDeletionGracePeriodSeconds(), Why: Deleted}}, nil
 	case present(replica) && replica.GetDeletionTimestamp() != nil:
 		return nil, nil // its last event brings us back
-	case present(replica) && replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()) && !r.Keep:
+	case present(replica) && !madeFrom(origin, replica) && !r.Keep && !stays:
 		return r.remove(v, replica, Op{Side: side, Verb: Delete, Why: Replaced})
 	case !r.needed(v, origin):
-		if !present(replica) {
+		if !present(replica) || stays {
 			return nil, nil
 		}
 		return []Op{{Side: side, Verb: Delete, Object: replica, Why: Unwanted}}, nil
@@ -128,7 +132,7 @@ func (r *Resource[T]) follow(v View, key Key, side Side, origin, replica T) ([]O
 // reclaim gives a replica of the very origin the label of its tenant back, which somebody took away. Anything else is not
 // ours.
 func (r *Resource[T]) reclaim(v View, key Key, side Side, origin, replica T) ([]Op, error) {
-	if side != Super || replica.GetLabels()[names.LabelTenant] != "" || !r.made(key, replica) || replica.GetAnnotations()[names.AnnotationUID] != string(origin.GetUID()) {
+	if side != Super || replica.GetLabels()[names.LabelTenant] != "" || !r.made(key, replica) || !madeFrom(origin, replica) {
 		return nil, NameTaken(r.GVK.Kind, key)
 	}
 	if err := r.namespaceReady(v, key, side); err != nil {
@@ -235,10 +239,17 @@ func (r *Resource[T]) namespaceReady(v View, key Key, side Side) error {
 		inSuper.GetDeletionTimestamp() != nil ||
 		inSuper.GetLabels()[names.LabelTenant] != string(v.Tenant.ID) ||
 		inSuper.GetAnnotations()[names.AnnotationNamespace] != key.Namespace ||
-		inSuper.GetAnnotations()[names.AnnotationUID] != string(inTenant.GetUID()) {
+		!madeFrom(inTenant, inSuper) {
 		return Blocked(retryDependency, "Waiting", "namespace %q, which the underlying cluster does not have yet; if that lasts, events of the namespace say why", key.Namespace)
 	}
 	return nil
+}
+
+// madeFrom says whether a replica was made from this very origin. A tenant whose API server calls an object ahead has made none
+// of what was made ahead.
+func madeFrom(origin, replica Object) bool {
+	uid := replica.GetAnnotations()[names.AnnotationUID]
+	return uid == string(origin.GetUID()) && uid != names.UIDAhead
 }
 
 // ours says whether the replica was made by us for this key, whatever UID its origin had then.
@@ -247,6 +258,12 @@ func (r *Resource[T]) ours(v View, key Key, replica T) bool {
 		return replica.GetAnnotations()[names.AnnotationUID] != ""
 	}
 	return replica.GetLabels()[names.LabelTenant] == string(v.Tenant.ID) && r.made(key, replica)
+}
+
+// stays says whether a replica stays without its origin, and the next origin takes it over: it was made ahead of its first one,
+// or the kind says so. What the super cluster is the truth of lies in the tenant, who could claim either.
+func (r *Resource[T]) stays(replica T) bool {
+	return r.Origin == Tenant && (replica.GetAnnotations()[names.AnnotationUID] == names.UIDAhead || r.Stays != nil && r.Stays(replica))
 }
 
 // made says whether the annotations of an object of the super cluster say that it was made for this key.

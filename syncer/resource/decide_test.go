@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
@@ -35,6 +36,11 @@ func configMaps() *resource.Resource[*corev1.ConfigMap] {
 
 // view has the super namespace of shop, made for the tenant namespace with UID ns.
 func view(edit ...func(super *corev1.Namespace)) resource.View {
+	return viewOf("ns", edit...)
+}
+
+// viewOf does so for a tenant namespace with another UID.
+func viewOf(uid types.UID, edit ...func(super *corev1.Namespace)) resource.View {
 	super := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:        names.SuperNamespace(tenantID, "shop"),
 		Labels:      map[string]string{names.LabelTenant: string(tenantID)},
@@ -43,7 +49,7 @@ func view(edit ...func(super *corev1.Namespace)) resource.View {
 	for _, f := range edit {
 		f(super)
 	}
-	tenant := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "ns"}}
+	tenant := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: uid}}
 	return resource.View{
 		Tenant: resource.Facts{ID: tenantID},
 		Get: func(side resource.Side, ref resource.Ref) resource.Object {
@@ -159,6 +165,93 @@ func TestDecideMatrix(t *testing.T) {
 	}
 }
 
+func ahead(c *corev1.ConfigMap) { c.Annotations[names.AnnotationUID] = names.UIDAhead }
+func stays(c *corev1.ConfigMap) { c.Labels["stays"] = "true" }
+
+// What was made ahead, and what the kind says, is taken over by the next object of that name, and not deleted before.
+func TestDecideTakesOver(t *testing.T) {
+	update := []step{{Verb: resource.Patch, Side: resource.Super, Why: resource.Drifted}}
+	for name, tc := range map[string]struct {
+		tenant, super *corev1.ConfigMap
+		unneeded      bool
+		withOrigin    bool
+		want          []step
+		reject        string
+	}{
+		"Ahead":                  {tenant: inTenant(), super: inSuper(ahead), want: update},
+		"AheadAlone":             {super: inSuper(ahead)},
+		"AheadUnneeded":          {tenant: inTenant(), super: inSuper(ahead), unneeded: true},
+		"AheadTenantDeleting":    {tenant: inTenant(deleting), super: inSuper(ahead), withOrigin: true},
+		"AheadDeleting":          {tenant: inTenant(), super: inSuper(ahead, deleting)},
+		"AheadOfAnother":         {tenant: inTenant(), super: inSuper(ahead, othersTenant), reject: "NameTaken"},
+		"AheadOfNobody":          {tenant: inTenant(), super: inSuper(ahead, func(c *corev1.ConfigMap) { delete(c.Labels, names.LabelTenant) }), reject: "NameTaken"},
+		"AheadElsewhere":         {tenant: inTenant(), super: inSuper(ahead, func(c *corev1.ConfigMap) { c.Annotations[names.AnnotationNamespace] = "x" }), reject: "NameTaken"},
+		"Stays":                  {tenant: inTenant(), super: inSuper(stays)},
+		"StaysOlder":             {tenant: inTenant(), super: inSuper(stays, older), want: update},
+		"StaysOlderAlone":        {super: inSuper(stays, older)},
+		"StaysAlone":             {super: inSuper(stays)},
+		"StaysUnneeded":          {tenant: inTenant(), super: inSuper(stays), unneeded: true},
+		"StaysTenantDeleting":    {tenant: inTenant(deleting), super: inSuper(stays), withOrigin: true},
+		"StaysNotOurs":           {tenant: inTenant(), super: inSuper(stays, notOurs), reject: "NameTaken"},
+		"OriginNamedAhead":       {tenant: inTenant(namedAhead), reject: "Unsupported"},
+		"OriginNamedAheadBeside": {tenant: inTenant(namedAhead), super: inSuper(), reject: "Unsupported"},
+		"OriginNamedAheadTakes":  {tenant: inTenant(namedAhead), super: inSuper(ahead), reject: "Unsupported"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configMaps()
+			r.Stays = func(c *corev1.ConfigMap) bool { return c.Labels["stays"] != "" }
+			r.Needed = func(resource.View, *corev1.ConfigMap) bool { return !tc.unneeded }
+			r.DeleteWithOrigin = tc.withOrigin
+			r.Up = func(_ resource.View, p resource.Pair[*corev1.ConfigMap]) ([]resource.Op, error) {
+				if uid := p.Super.Annotations[names.AnnotationUID]; uid != "new" {
+					t.Errorf("something flows back from what was made for %q", uid)
+				}
+				return nil, nil
+			}
+			ops, err := r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: tc.super})
+			var got []step
+			for _, op := range ops {
+				got = append(got, step{op.Verb, op.Side, op.Why, op.Absent})
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			reject, _ := resource.AsReject(err)
+			if (tc.reject != "") != (reject != nil) || (reject != nil && reject.Reason != tc.reject) {
+				t.Errorf("error is %v, want reason %q", err, tc.reject)
+			}
+			if len(ops) == 0 {
+				return
+			}
+			after := apply(t, tc.super, ops[0].Patch)
+			if after.Annotations[names.AnnotationUID] != "new" || after.UID != "super" {
+				t.Errorf("it becomes %v", after.ObjectMeta)
+			}
+			if again, err := r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: tc.tenant, Super: after}); err != nil || len(again) > 0 {
+				t.Errorf("deciding again gives %v, %v; want nothing", again, err)
+			}
+		})
+	}
+}
+
+// namedAhead is what the API server of a tenant may call an object.
+func namedAhead(c *corev1.ConfigMap) { c.UID = names.UIDAhead }
+
+// What the super cluster is the truth of lies in the tenant, who may write there what it likes.
+func TestDecideTakesNothingOverInTheTenant(t *testing.T) {
+	r := configMaps()
+	r.Origin = resource.Super
+	r.Stays = func(*corev1.ConfigMap) bool { return true }
+	for name, origin := range map[string]*corev1.ConfigMap{"Alone": nil, "Beside": inSuper(func(c *corev1.ConfigMap) { c.Annotations = nil })} {
+		ops, err := r.Decide(view(), key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant(func(c *corev1.ConfigMap) {
+			c.Annotations = map[string]string{names.AnnotationUID: names.UIDAhead}
+		}), Super: origin})
+		if err != nil || len(ops) != 1 || ops[0].Verb != resource.Delete {
+			t.Errorf("%s: got %+v, %v", name, ops, err)
+		}
+	}
+}
+
 // Attack M-01: nothing that a tenant writes under a reserved key survives.
 func TestDecideStampsOwnershipLast(t *testing.T) {
 	forged := inTenant(func(c *corev1.ConfigMap) {
@@ -188,6 +281,7 @@ func TestDecideWritesOnlyIntoItsOwnNamespace(t *testing.T) {
 		"AnotherTenants":   func(n *corev1.Namespace) { n.Labels[names.LabelTenant] = "victim" },
 		"AnotherNamespace": func(n *corev1.Namespace) { n.Annotations[names.AnnotationNamespace] = "other" },
 		"OlderUID":         func(n *corev1.Namespace) { n.Annotations[names.AnnotationUID] = "old" },
+		"Ahead":            func(n *corev1.Namespace) { n.Annotations[names.AnnotationUID] = names.UIDAhead },
 		"Deleting":         func(n *corev1.Namespace) { now := metav1.Now(); n.DeletionTimestamp = &now },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -196,6 +290,18 @@ func TestDecideWritesOnlyIntoItsOwnNamespace(t *testing.T) {
 				t.Errorf("got %v, %v; want to wait", ops, err)
 			}
 		})
+	}
+}
+
+// A namespace that was made ahead is nobody's yet, whatever the tenant's API server calls its own.
+func TestDecideWritesNothingIntoNamespacesMadeAhead(t *testing.T) {
+	v := viewOf(names.UIDAhead, func(n *corev1.Namespace) { n.Annotations[names.AnnotationUID] = names.UIDAhead })
+	ops, err := configMaps().Decide(v, key(), resource.Pair[*corev1.ConfigMap]{Tenant: inTenant()})
+	if _, waits := resource.AsWait(err); !waits || len(ops) > 0 {
+		t.Errorf("got %v, %v; want to wait", ops, err)
+	}
+	if v.Replicated(resource.Ref{Kind: "namespaces", Name: "shop"}) {
+		t.Error("it is taken for a replica")
 	}
 }
 

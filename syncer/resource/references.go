@@ -20,8 +20,7 @@ const (
 // object refer to it by a name that is the same on both sides: whatever else stands there is not the tenant's.
 func (v View) Replicated(ref Ref) bool {
 	tenant, super := v.Get(Tenant, ref), v.Get(Super, ref)
-	return tenant != nil && super != nil && super.GetLabels()[names.LabelTenant] == string(v.Tenant.ID) &&
-		super.GetAnnotations()[names.AnnotationUID] == string(tenant.GetUID())
+	return tenant != nil && super != nil && super.GetLabels()[names.LabelTenant] == string(v.Tenant.ID) && madeFrom(tenant, super)
 }
 
 // Renamed returns the name by which the super cluster knows a Secret or ConfigMap of the tenant; false for another kind.

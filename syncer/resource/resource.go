@@ -185,6 +185,9 @@ type Op struct {
 	// MetadataPatch is the part of Patch that concerns labels and annotations, nil when there is none. It is sent when the whole
 	// cannot be sent, or was refused.
 	MetadataPatch []byte
+	// IfRefused is what the tenant is told when its API server keeps refusing the operation, whose answer is added. Nil means
+	// only that its object is delayed.
+	IfRefused *Reject
 	// Exact, on a Delete, means that it happens to the very version of Object or not at all.
 	Exact bool
 	// Grace is the grace period of a Delete in seconds, nil for the object's own.
@@ -282,6 +285,9 @@ type Resource[T Object] struct {
 	Precious bool
 	// Keep says that replicas are never deleted, because too much would go with them.
 	Keep bool
+	// Stays says that a replica is not deleted because its origin is gone, or not needed: the next origin of its name takes it over.
+	// Nil means that none stays.
+	Stays func(T) bool
 	// Generation notes the generation of the origin in an annotation of the replica, so that what is said about the
 	// replica's generation can be said about the origin's.
 	Generation bool
@@ -309,8 +315,8 @@ type Resource[T Object] struct {
 	// of a predecessor, or not ours. Its operations are carried out after those that make the replica.
 	Unpaired func(View, Pair[T]) ([]Op, error)
 	// Refused returns what to do, instead of telling the tenant, when the super cluster refused to create or change the
-	// replica with the given message. Nil, or no operations, tells the tenant.
-	Refused func(View, Pair[T], string) []Op
+	// replica with the given message. Nil, or no operations, tells the tenant: the error, if there is one, or the message.
+	Refused func(View, Pair[T], string) ([]Op, error)
 	// References lists what the tenant object refers to: those keys are decided again when it changes, they count as
 	// referenced while it exists, and it is decided again when one of them comes or goes on either side.
 	References func(T) []Ref

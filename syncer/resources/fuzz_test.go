@@ -465,6 +465,9 @@ func (c *clusters) populate(f *randfill.Filler, k resource.Kind, ref resource.Re
 		return
 	}
 	tenant := build(resource.Tenant, "u")
+	if odds(f, 16) {
+		tenant.SetUID(names.UIDAhead)
+	}
 	if !noTenant {
 		k.Trim(tenant)
 		c.put(resource.Tenant, ref, tenant)
@@ -485,7 +488,14 @@ func (c *clusters) populate(f *randfill.Filler, k resource.Kind, ref resource.Re
 			}
 		}
 	} else if !foreign {
-		marked(k, ref, super, map[bool]types.UID{true: "older", false: "u"}[older])
+		uid := types.UID("u")
+		switch {
+		case older && odds(f, 2):
+			uid = names.UIDAhead
+		case older:
+			uid = "older"
+		}
+		marked(k, ref, super, uid)
 	}
 	k.Trim(super)
 	c.put(resource.Super, ref, super)
@@ -574,7 +584,7 @@ func (c *clusters) decide(t *testing.T, k resource.Kind, ref resource.Ref) ([]re
 	// What the tenant would be told of a refusal does not panic either.
 	for _, op := range ops {
 		if op.Side == resource.Super && tenant != nil {
-			k.Refused(c.view(), tenant, super, "Service \"web\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated")
+			_, _ = k.Refused(c.view(), tenant, super, "Service \"web\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated")
 			break
 		}
 	}
@@ -618,9 +628,13 @@ func (c *clusters) check(t *testing.T, k resource.Kind, ref resource.Ref, op res
 			t.Errorf("%s: %s with %s=%s", k.Name, op.Verb, key, value)
 		}
 	}
+	if op.Verb == resource.Delete && annotations[names.AnnotationUID] == names.UIDAhead && op.Why != resource.Superseded {
+		t.Errorf("%s: what was made ahead is deleted: %s", k.Name, op.Why)
+	}
 	if op.Verb == resource.Create {
 		tenant := c.at[resource.Tenant][ref]
-		if tenant == nil || annotations[names.AnnotationUID] != string(tenant.GetUID()) || labels[names.LabelManagedBy] != names.Syncer ||
+		if tenant == nil || annotations[names.AnnotationUID] == names.UIDAhead ||
+			annotations[names.AnnotationUID] != string(tenant.GetUID()) || labels[names.LabelManagedBy] != names.Syncer ||
 			annotations[names.AnnotationNamespace] != cmpOr(ref.Namespace, ref.Name) || len(op.Object.GetOwnerReferences())+len(op.Object.GetFinalizers()) > 0 {
 			t.Errorf("%s: created without the marks of ownership: %v, %v", k.Name, labels, annotations)
 		}

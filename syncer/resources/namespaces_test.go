@@ -60,3 +60,33 @@ func TestNamespaces(t *testing.T) {
 		t.Errorf("when it is gone: got %s, %v", encode(t, ops), err)
 	}
 }
+
+// A namespace that was made ahead has nothing but the marks of ownership. Taken over, it is as the syncer makes them, and has
+// the rights of vn-agent only then.
+func TestNamespacesMadeAhead(t *testing.T) {
+	in := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "u"}}
+	ahead := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: names.SuperNamespace(tenantID, "default"), UID: "super", ResourceVersion: "9",
+		Labels:      map[string]string{names.LabelTenant: string(tenantID), names.LabelManagedBy: names.Syncer},
+		Annotations: map[string]string{names.AnnotationNamespace: "default", names.AnnotationUID: names.UIDAhead},
+	}}
+	kind := resources.Namespaces("vc-system")
+	if ops, err := decide(t, kind, world{}, "", "default", nil, ahead); len(ops) > 0 || err != nil {
+		t.Errorf("before there is one of the tenant: got %s, %v", encode(t, ops), err)
+	}
+	made, err := decide(t, kind, world{}, "", "default", in, nil)
+	want := created[*corev1.Namespace](t, made, err)
+	ops, err := decide(t, kind, world{}, "", "default", in, ahead)
+	if err != nil || len(ops) != 1 {
+		t.Fatalf("got %s, %v", encode(t, ops), err)
+	}
+	got := patched(t, ahead, resource.Super, ops)
+	if diff := cmp.Diff([]map[string]string{want.Labels, want.Annotations}, []map[string]string{got.Labels, got.Annotations}); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	ops, err = decide(t, kind, world{}, "", "default", in, got)
+	created[*rbacv1.RoleBinding](t, ops, err)
+	if ops, _ = decide(t, kind, world{}, "", "default", nil, got); len(ops) != 1 || ops[0].Why != resource.Orphaned {
+		t.Errorf("once taken over it goes like any other: got %s", encode(t, ops))
+	}
+}

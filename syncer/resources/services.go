@@ -32,6 +32,7 @@ func Services() resource.Kind {
 		New:                    func() *corev1.Service { return &corev1.Service{} },
 		UpdatesAffectReferrers: true,
 		Needed:                 serviceNeeded,
+		Stays:                  serviceStays,
 		Down:                   serviceDown,
 		Merge:                  serviceMerge,
 		Up:                     serviceUp,
@@ -46,10 +47,19 @@ func serviceNeeded(_ resource.View, in *corev1.Service) bool {
 	return in.Spec.Type != corev1.ServiceTypeExternalName || in.Annotations[names.AnnotationReaddress] != ""
 }
 
+// serviceStays says whether a Service of the super cluster holds an address that pods have for as long as they live, or by which
+// the tenant has its range.
+func serviceStays(super *corev1.Service) bool {
+	return hasClusterIP(super) &&
+		(super.Labels[names.LabelServiceRange] != "" || ofCluster(super.Annotations[names.AnnotationNamespace], super.Name))
+}
+
 func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	if in.Annotations[names.AnnotationReaddress] != "" {
-		if _, err := noted(in); err != nil {
-			return nil, err
+		if in.Spec.Type == corev1.ServiceTypeExternalName {
+			if _, err := noted(in); err != nil {
+				return nil, err
+			}
 		}
 		return nil, resource.Waiting(time.Second, "the service to get its new address")
 	}
@@ -58,6 +68,9 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 			return nil, err
 		}
 		return nil, resource.Waiting(time.Second, "the service to get an address of the cluster's range")
+	}
+	if err := heldElsewhere(v, in); err != nil {
+		return nil, err
 	}
 	out := &corev1.Service{Spec: corev1.ServiceSpec{
 		Type:                          in.Spec.Type,
@@ -96,6 +109,19 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
 	}
 	return out, externalIPs(in)
+}
+
+// heldElsewhere refuses another address for the API server's Service than the one by which the tenant has its range.
+func heldElsewhere(v resource.View, in *corev1.Service) error {
+	if !isAPIServer(in.Namespace, in.Name) || len(v.Tenant.ServiceRanges) == 0 {
+		return nil
+	}
+	super, ok := v.Get(resource.Super, resource.Ref{Kind: resource.Services, Namespace: in.Namespace, Name: in.Name}).(*corev1.Service)
+	if !ok || super == nil || super.Labels[names.LabelServiceRange] == "" || in.Spec.ClusterIP == super.Spec.ClusterIP {
+		return nil
+	}
+	return resource.Rejected("ClusterIPFixed", "the Service has the cluster IP %s and must have %s, which is written into certificates "+
+		"and pods; delete it, and the API server makes it again", in.Spec.ClusterIP, super.Spec.ClusterIP)
 }
 
 // externalIPs refuses the external IPs of a service. The rest of one that exists follows the tenant's.
@@ -251,7 +277,7 @@ func serviceUp(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	if readdressing(v, tenant) {
 		return readdress(v, p)
 	}
-	if tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil {
+	if tenant.DeletionTimestamp != nil || super.DeletionTimestamp != nil || !serviceNeeded(v, tenant) {
 		return nil, nil
 	}
 	ops := leftSlices(v, super)
@@ -284,7 +310,7 @@ func readdress(v resource.View, p resource.Pair[*corev1.Service]) ([]resource.Op
 	case !readdressing(v, p.Tenant):
 		return nil, nil
 	case p.Tenant.Annotations[names.AnnotationReaddress] != "":
-		return finishReaddress(v, p.Tenant)
+		return finishReaddress(v, p.Tenant, adopted(v, p))
 	default:
 		return giveOwnAddress(v, p.Tenant)
 	}
@@ -314,10 +340,7 @@ func hasClusterIP(s *corev1.Service) bool {
 // it was is noted on the Service, so that a syncer that is interrupted in between finishes later.
 func readdressOps(v resource.View, tenant *corev1.Service, ips []string) ([]resource.Op, error) {
 	after := tenant.DeepCopy()
-	after.Spec.ClusterIP, after.Spec.ClusterIPs = "", ips
-	if len(ips) > 0 {
-		after.Spec.ClusterIP = ips[0]
-	}
+	setClusterIPs(after, ips)
 	after.Spec.Ports = withoutNodePorts(tenant.Spec.Ports)
 	after.Spec.HealthCheckNodePort = 0
 	note, err := json.Marshal(after.Spec)
@@ -337,39 +360,73 @@ func readdressOps(v resource.View, tenant *corev1.Service, ips []string) ([]reso
 		between.Annotations = map[string]string{}
 	}
 	between.Annotations[names.AnnotationReaddress] = string(note)
-	release, err := resource.Diff(tenant, between, resource.Guarded)
+	release, err := resource.Change(readdressed(), tenant, resource.Guarded, func(to *corev1.Service) { between.DeepCopyInto(to) })
 	if err != nil {
 		return nil, err
 	}
-	restore, err := finishReaddress(v, between)
+	restore, err := finishReaddress(v, between, ips)
 	if err != nil {
 		return nil, err
 	}
-	return append([]resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: tenant, Patch: release, Why: resource.Readdressed}}, restore...), nil
+	return append(release, restore...), nil
 }
 
 // finishReaddress makes a Service that is being readdressed what it was again. Another service of the tenant may have got the
-// address in the meantime.
-func finishReaddress(v resource.View, between *corev1.Service) ([]resource.Op, error) {
+// address in the meantime: with a range of its own the tenant then gets another one, and without one, what the super cluster
+// has by now, or any until it has something. A note on a Service that is not being readdressed means nothing.
+func finishReaddress(v resource.View, between *corev1.Service, adopted []string) ([]resource.Op, error) {
+	if between.Spec.Type != corev1.ServiceTypeExternalName {
+		return resource.Change(readdressed(), between, resource.Guarded, func(to *corev1.Service) {
+			delete(to.Annotations, names.AnnotationReaddress)
+		})
+	}
 	spec, err := noted(between)
 	if err != nil {
 		return nil, err
 	}
 	after := between.DeepCopy()
-	delete(after.Annotations, names.AnnotationReaddress)
 	after.Spec = spec
-	if len(v.Tenant.ServiceRanges) > 0 && hasClusterIP(after) {
+	switch {
+	case !hasClusterIP(after):
+	case len(v.Tenant.ServiceRanges) == 0 && len(adopted) == len(spec.ClusterIPs):
+		setClusterIPs(after, adopted)
+	case len(v.Tenant.ServiceRanges) == 0:
+		setClusterIPs(after, nil)
+	default:
 		ips, err := replaced(v, after)
 		if err != nil { // it is told once the service has an address again
-			ips = []string{""}
+			ips = nil
 		}
-		after.Spec.ClusterIP, after.Spec.ClusterIPs = ips[0], slices.DeleteFunc(ips, func(ip string) bool { return ip == "" })
+		setClusterIPs(after, ips)
 	}
-	restore, err := resource.Diff(between, after, resource.SameObject)
-	if err != nil {
-		return nil, err
+	return resource.Change(readdressed(), between, resource.SameObject, func(to *corev1.Service) {
+		to.Spec = after.Spec
+		delete(to.Annotations, names.AnnotationReaddress)
+	})
+}
+
+// readdressed is the operation that changes a Service that gets another address.
+func readdressed() resource.Op {
+	return resource.Op{Side: resource.Tenant, Verb: resource.Patch, Why: resource.Readdressed, IfRefused: &resource.Reject{
+		Reason: "ReaddressingFailed",
+		Message: "The Service does not work until it has another cluster IP or other node ports, and your own API server refuses to " +
+			"give it these. Change the policy or webhook that refuses it, or delete Services that you do not need; it is tried again. The answer was",
+	}}
+}
+
+func setClusterIPs(s *corev1.Service, ips []string) {
+	s.Spec.ClusterIP, s.Spec.ClusterIPs = "", ips
+	if len(ips) > 0 {
+		s.Spec.ClusterIP = ips[0]
 	}
-	return []resource.Op{{Side: resource.Tenant, Verb: resource.Patch, Object: between, Patch: restore, Why: resource.Readdressed}}, nil
+}
+
+// adopted returns the addresses that the super cluster gave the replica of a service, none while there is none.
+func adopted(v resource.View, p resource.Pair[*corev1.Service]) []string {
+	if !v.Replicated(resource.Ref{Kind: resource.Services, Namespace: p.Tenant.Namespace, Name: p.Tenant.Name}) || !hasClusterIP(p.Super) {
+		return nil
+	}
+	return p.Super.Spec.ClusterIPs
 }
 
 // noted returns the spec that a Service gets back that is being readdressed.
@@ -377,7 +434,8 @@ func noted(between *corev1.Service) (corev1.ServiceSpec, error) {
 	var spec corev1.ServiceSpec
 	err := json.Unmarshal([]byte(between.Annotations[names.AnnotationReaddress]), &spec)
 	if ips := spec.ClusterIPs; err != nil || spec.ClusterIP != "" && (len(ips) == 0 || ips[0] != spec.ClusterIP) { // the tenant can write there, too
-		return spec, resource.Rejected("Readdressing", "annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
+		return spec, resource.Rejected("ReaddressingFailed",
+			"annotation %s is not what was written there; restore the service and remove the annotation", names.AnnotationReaddress)
 	}
 	return spec, nil
 }
@@ -388,35 +446,55 @@ func isAPIServer(namespace, name string) bool {
 	return namespace == metav1.NamespaceDefault && name == "kubernetes"
 }
 
+// holdsRange says whether the tenant has its range by a Service of the super cluster, and for good: not by that of DNS, which may
+// have another address.
+func holdsRange(super *corev1.Service) bool {
+	return super.Labels[names.LabelServiceRange] != "" && !isDNS(super.Annotations[names.AnnotationNamespace], super.Name)
+}
+
+func isDNS(namespace, name string) bool {
+	return namespace == metav1.NamespaceSystem && name == "kube-dns"
+}
+
+// ofCluster says whether a Service is one whose address every pod has: the API server's, or that of DNS.
+func ofCluster(namespace, name string) bool {
+	return isAPIServer(namespace, name) || isDNS(namespace, name)
+}
+
 // serviceRefused gives the tenant Service another address or other node ports when the super cluster has handed the wanted
-// ones to somebody else: any address of any range may be taken, and node ports are shared by all tenants. It replaces a super
-// Service whose address cannot be changed.
-func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message string) []resource.Op {
-	if p.Tenant == nil || !hasClusterIP(p.Tenant) {
-		return nil
+// ones to somebody else: any address of any range may be taken, and node ports are shared by all tenants. What every pod has as
+// the address of the API server or of DNS stays. It replaces a super Service whose address cannot be changed.
+func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message string) ([]resource.Op, error) {
+	if p.Tenant == nil {
+		return nil, nil
 	}
 	kind := corev1.SchemeGroupVersion.WithKind("Service")
-	if strings.Contains(message, "nodePort") && strings.Contains(message, "provided port is already allocated") {
+	if hasClusterIP(p.Tenant) && strings.Contains(message, "nodePort") && strings.Contains(message, "provided port is already allocated") {
 		ops, err := readdressOps(v, p.Tenant, p.Tenant.Spec.ClusterIPs)
 		if err != nil {
-			return nil
+			return nil, err
 		}
 		return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "NodePortChanged",
-			"A node port of the service is in use elsewhere; the service gets others"))
+			"A node port of the service is in use elsewhere; the service gets others")), nil
 	}
 	if p.Super != nil {
-		if slices.Equal(p.Super.Spec.ClusterIPs, p.Tenant.Spec.ClusterIPs) || !strings.Contains(message, "clusterIP") {
-			return nil
+		if slices.Equal(p.Super.Spec.ClusterIPs, p.Tenant.Spec.ClusterIPs) || !strings.Contains(message, "clusterIP") || holdsRange(p.Super) {
+			return nil, nil
 		}
-		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Superseded}}
+		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Superseded}}, nil
 	}
-	if len(v.Tenant.ServiceRanges) == 0 || !strings.Contains(message, "provided IP is already allocated") || isAPIServer(p.Tenant.Namespace, p.Tenant.Name) {
-		return nil
+	if !hasClusterIP(p.Tenant) || len(v.Tenant.ServiceRanges) == 0 || !strings.Contains(message, "provided IP is already allocated") {
+		return nil, nil
+	}
+	has := strings.Join(p.Tenant.Spec.ClusterIPs, " or ")
+	if ofCluster(p.Tenant.Namespace, p.Tenant.Name) {
+		return nil, resource.Rejected("ClusterIPTaken",
+			"the cluster IP %s is in use elsewhere in the underlying cluster, and every pod has it, so it cannot change; ask the operator of the cluster to free it", has)
 	}
 	ops, err := readdressOps(v, p.Tenant, nil)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "ClusterIPChanged",
-		"The cluster IP "+strings.Join(p.Tenant.Spec.ClusterIPs, " or ")+" is in use elsewhere; the service gets another one"))
+		"The cluster IP "+has+" is in use elsewhere; the service gets another one")), nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -282,11 +283,47 @@ func TestServicesWithForeignAddresses(t *testing.T) {
 			rejectedWith(t, ops, err, "ClusterIPOutOfRange")
 		})
 	}
+}
+
+// The tenant can write the note by which a Service gets its spec back, too.
+func TestServicesWithNotesByHand(t *testing.T) {
 	for _, note := range []string{"x", `{"clusterIP":"10.112.0.9"}`, `{"clusterIP":"10.112.0.9","clusterIPs":["10.112.0.8"]}`} {
-		broken := service(func(s *corev1.Service) { s.Annotations = map[string]string{names.AnnotationReaddress: note} })
-		ops, err := decide(t, resources.Services(), w, "shop", "web", broken, nil)
-		rejectedWith(t, ops, err, "Readdressing")
+		broken := service(noted(note), func(s *corev1.Service) {
+			s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "being.readdressed.invalid"}
+		})
+		ops, err := decide(t, resources.Services(), ranged(), "shop", "web", broken, nil)
+		rejectedWith(t, ops, err, "ReaddressingFailed")
+		for _, super := range []*corev1.Service{nil, superService()} { // a Service that has an address is not getting another one
+			by := service(noted(note))
+			ops, err = decide(t, resources.Services(), ranged(), "shop", "web", by, super)
+			if _, waits := resource.AsWait(err); !waits {
+				t.Errorf("note %s: %v", note, err)
+			}
+			if diff := cmp.Diff(service(noted("")), patched(t, by, resource.Tenant, ops), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("note %s: -want +got\n%s", note, diff)
+			}
+		}
 	}
+}
+
+// noted puts a note on a Service, or none.
+func noted(note string) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		s.Annotations = map[string]string{}
+		if note != "" {
+			s.Annotations[names.AnnotationReaddress] = note
+		}
+	}
+}
+
+// refused returns what follows when the super cluster refuses a Service.
+func refused(t *testing.T, w world, tenant *corev1.Service, super resource.Object, message string) []resource.Op {
+	t.Helper()
+	ops, err := resources.Services().Refused(w.view(), tenant, super, message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ops
 }
 
 func TestServicesMergeKeepsWhatWasAllocated(t *testing.T) {
@@ -366,7 +403,7 @@ func TestServicesUp(t *testing.T) {
 func TestServiceGetsAnotherAddress(t *testing.T) {
 	w := ranged()
 	taken := `Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5"]: failed to allocate IP 10.112.0.5: provided IP is already allocated`
-	ops := resources.Services().Refused(w.view(), service(nodePort(30001)), nil, taken)
+	ops := refused(t, w, service(nodePort(30001)), nil, taken)
 	if len(ops) != 3 || ops[2].Verb != resource.Record {
 		t.Fatalf("got %s", encode(t, ops))
 	}
@@ -388,27 +425,199 @@ func TestServiceGetsAnotherAddress(t *testing.T) {
 	}
 	port := `Service "web" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated`
 	for _, super := range []resource.Object{nil, superService(nodePort(30009))} {
-		ops = resources.Services().Refused(w.view(), service(nodePort(30001)), super, port)
+		ops = refused(t, w, service(nodePort(30001)), super, port)
 		if diff := cmp.Diff(service(nodePort(0)).Spec, patched(t, service(nodePort(30001)), resource.Tenant, ops).Spec); diff != "" {
 			t.Errorf("a node port that is taken: -want +got\n%s", diff)
 		}
 	}
 	both := service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5"))
-	ops = resources.Services().Refused(w.view(), both, nil, `Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5","fd00:1::5"]: failed to allocate IP fd00:1::5: provided IP is already allocated`)
+	ops = refused(t, w, both, nil, `Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5","fd00:1::5"]: failed to allocate IP fd00:1::5: provided IP is already allocated`)
 	got := patched(t, both, resource.Tenant, ops).Spec
 	if got.ClusterIP != "" || len(got.ClusterIPs) > 0 || len(got.IPFamilies) != 2 {
 		t.Errorf("a second address that is taken leads to %s", encode(t, ops))
 	}
-	ops = resources.Services().Refused(w.view(), both, nil, port)
+	ops = refused(t, w, both, nil, port)
 	if got := patched(t, both, resource.Tenant, ops).Spec; !slices.Equal(got.ClusterIPs, both.Spec.ClusterIPs) {
 		t.Errorf("a node port that is taken changes the addresses to %v", got.ClusterIPs)
 	}
-	if ops := resources.Services().Refused(w.view(), service(), nil, "exceeded quota"); len(ops) > 0 {
+	if ops := refused(t, w, service(), nil, "exceeded quota"); len(ops) > 0 {
 		t.Errorf("another refusal leads to %s", encode(t, ops))
 	}
 	immutable := `Service "web" is invalid: spec.clusterIPs[0]: Invalid value: ["10.112.0.5"]: may not change once set`
-	ops = resources.Services().Refused(w.view(), service(), superService(address("10.112.0.9")), immutable)
+	ops = refused(t, w, service(), superService(address("10.112.0.9")), immutable)
 	if len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Side != resource.Super {
 		t.Errorf("an address that cannot be changed leads to %s", encode(t, ops))
+	}
+}
+
+// named is a Service of a name, and superNamed its replica.
+func named(namespace, name string, edit ...func(*corev1.Service)) *corev1.Service {
+	s := service(edit...)
+	s.Namespace, s.Name = namespace, name
+	return s
+}
+
+func superNamed(namespace, name, uid string, edit ...func(*corev1.Service)) *corev1.Service {
+	s := service(edit...)
+	s.ObjectMeta = replicaMeta(namespace, name, uid)
+	return s
+}
+
+// rangeOf marks a Service as one by which the tenant has its range.
+func rangeOf(s *corev1.Service) *corev1.Service {
+	s.Labels[names.LabelServiceRange], s.Annotations[names.AnnotationServiceRange] = "true", "10.112.0.0/22"
+	return s
+}
+
+// Every pod has the addresses of the API server and of DNS for as long as it lives, and the tenant has its range by Services
+// with a label.
+func TestServicesThatStay(t *testing.T) {
+	headless := func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }
+	external := func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
+	}
+	for name, tc := range map[string]struct {
+		namespace, name string
+		super           *corev1.Service
+		stays           bool
+	}{
+		"APIServer": {"default", "kubernetes", superNamed("default", "kubernetes", "old"), true},
+		"DNS":       {"kube-system", "kube-dns", superNamed("kube-system", "kube-dns", "old"), true},
+		"Ahead":     {"kube-system", "kube-dns", rangeOf(superNamed("kube-system", "kube-dns", names.UIDAhead)), true},
+		"Claim":     {"shop", "web", rangeOf(superNamed("shop", "web", "old")), true},
+		"Another":   {"shop", "web", superNamed("shop", "web", "old"), false},
+		"Namesake":  {"shop", "kubernetes", superNamed("shop", "kubernetes", "old"), false},
+		"Headless":  {"kube-system", "kube-dns", superNamed("kube-system", "kube-dns", "old", headless), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for what, tenant := range map[string]*corev1.Service{"absent": nil, "unwanted": named(tc.namespace, tc.name, external)} {
+				ops, err := decide(t, resources.Services(), ranged(), tc.namespace, tc.name, tenant, tc.super)
+				if err != nil || tc.stays != (len(ops) == 0) {
+					t.Errorf("its origin is %s: got %s, %v", what, encode(t, ops), err)
+				}
+			}
+			tenant := named(tc.namespace, tc.name, func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "green"} })
+			ops, err := decide(t, resources.Services(), ranged(), tc.namespace, tc.name, tenant, tc.super)
+			if err != nil || len(ops) != 1 {
+				t.Fatalf("its origin is another one: got %s, %v", encode(t, ops), err)
+			}
+			if !tc.stays {
+				if ops[0].Verb != resource.Delete {
+					t.Errorf("its origin is another one: got %s", encode(t, ops))
+				}
+				return
+			}
+			got := patched(t, tc.super, resource.Super, ops)
+			if got.Annotations[names.AnnotationUID] != "u" || got.Spec.Selector["app"] != "green" || got.Labels[names.LabelServiceRange] != tc.super.Labels[names.LabelServiceRange] {
+				t.Errorf("it becomes %s", encode(t, got))
+			}
+		})
+	}
+}
+
+// What stays for a Service that is an external name now has no status that such a Service could have.
+func TestServicesThatStayForExternalNames(t *testing.T) {
+	in := named("kube-system", "kube-dns", func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
+	})
+	super := superNamed("kube-system", "kube-dns", "u", nodePort(31000), func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeLoadBalancer
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.9"}}
+	})
+	if ops, err := decide(t, resources.Services(), ranged(), "kube-system", "kube-dns", in, super); len(ops) > 0 || err != nil {
+		t.Errorf("got %s, %v", encode(t, ops), err)
+	}
+}
+
+// A tenant can neither give its Services the mark of those that stay, nor take it away.
+func TestServicesCannotMarkThemselves(t *testing.T) {
+	forged := service(func(s *corev1.Service) {
+		s.Labels = map[string]string{names.LabelServiceRange: "true"}
+		s.Annotations = map[string]string{names.AnnotationServiceRange: "10.0.0.0/8", names.AnnotationUID: names.UIDAhead}
+	})
+	w := ranged()
+	w.facts.Metadata = []resource.Metadata{{Kind: resource.AnyKind, Labels: []string{names.Prefix}, Annotations: []string{names.Prefix}}}
+	ops, err := decide(t, resources.Services(), w, "shop", "web", forged, nil)
+	made := created[*corev1.Service](t, ops, err)
+	if made.Labels[names.LabelServiceRange] != "" || made.Annotations[names.AnnotationServiceRange] != "" || made.Annotations[names.AnnotationUID] != "u" {
+		t.Errorf("it has %v, %v", made.Labels, made.Annotations)
+	}
+	forged.Labels[names.LabelServiceRange] = ""
+	super := rangeOf(superService())
+	ops, err = decide(t, resources.Services(), w, "shop", "web", forged, super)
+	if got := patched(t, super, resource.Super, ops); err != nil || got.Labels[names.LabelServiceRange] != "true" || got.Annotations[names.AnnotationServiceRange] != "10.112.0.0/22" {
+		t.Errorf("it has %v, %v; %v", got.Labels, got.Annotations, err)
+	}
+}
+
+// What every pod has does not change when somebody else has it, and the API server's never does.
+func TestServicesOfTheClusterKeepTheirAddresses(t *testing.T) {
+	taken := `Service "x" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.10"]: failed to allocate IP 10.112.0.10: provided IP is already allocated`
+	immutable := `Service "x" is invalid: spec.clusterIPs[0]: Invalid value: ["10.112.0.77"]: may not change once set`
+	for _, tenant := range []*corev1.Service{named("default", "kubernetes"), named("kube-system", "kube-dns")} {
+		ops, err := resources.Services().Refused(ranged().view(), tenant, nil, taken)
+		rejectedWith(t, ops, err, "ClusterIPTaken")
+	}
+	// The tenant may choose another address for DNS, or none.
+	dns := rangeOf(superNamed("kube-system", "kube-dns", "u", address("10.112.0.10")))
+	for _, ip := range []string{"10.112.0.77", "None"} {
+		ops := refused(t, ranged(), named("kube-system", "kube-dns", address(ip)), dns, immutable)
+		if len(ops) != 1 || ops[0].Verb != resource.Delete || ops[0].Why != resource.Superseded {
+			t.Errorf("address %s of DNS leads to %s", ip, encode(t, ops))
+		}
+	}
+	api := named("default", "kubernetes", address("10.112.0.77"))
+	for name, tc := range map[string]struct {
+		super *corev1.Service
+		want  int
+	}{
+		"Claim": {rangeOf(superNamed("default", "kubernetes", "u", address("10.112.0.1"))), 0},
+		"Older": {superNamed("default", "kubernetes", "u", address("10.112.0.1")), 1}, // of a tenant that has its range by a ServiceCIDR
+	} {
+		if ops := refused(t, ranged(), api, tc.super, immutable); len(ops) != tc.want {
+			t.Errorf("%s: another address of the API server leads to %s", name, encode(t, ops))
+		}
+	}
+	w := ranged()
+	w.super = []resource.Object{rangeOf(superNamed("default", "kubernetes", "old", address("10.112.0.1")))}
+	ops, err := decide(t, resources.Services(), w, "default", "kubernetes", api, w.super[0])
+	rejectedWith(t, ops, err, "ClusterIPFixed")
+}
+
+// Without a range of the tenant's own, a Service that is getting another address gets what the super cluster has by now.
+func TestServiceAdoptsWhatThereIs(t *testing.T) {
+	inTenant := func(super resource.Object, of *corev1.Service) []resource.Op {
+		w := world{tenant: []resource.Object{of}}
+		if super != nil {
+			w.super = []resource.Object{super}
+		}
+		ops, _ := decide(t, resources.Services(), w, "shop", "web", of, super)
+		return slices.DeleteFunc(ops, func(op resource.Op) bool { return op.Side == resource.Super })
+	}
+	ops := inTenant(superService(address("10.96.7.7")), service())
+	if len(ops) != 2 || ops[0].IfRefused == nil || ops[1].IfRefused == nil {
+		t.Fatalf("got %s; want two operations, and that the tenant is told when its API server refuses one", encode(t, ops))
+	}
+	between := patched(t, service(), resource.Tenant, ops[:1])
+	for name, tc := range map[string]struct {
+		super *corev1.Service
+		want  []string
+	}{
+		"Same":         {superService(address("10.96.7.7")), []string{"10.96.7.7"}},
+		"Another":      {superService(address("10.96.7.8")), []string{"10.96.7.8"}},
+		"BothFamilies": {superService(families(corev1.IPFamilyPolicyPreferDualStack, "10.96.7.7", "fd00:1::7")), nil},
+		"Gone":         {nil, nil},
+		"Predecessors": {superNamed("shop", "web", "old", address("10.96.7.9")), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var super resource.Object
+			if tc.super != nil {
+				super = tc.super
+			}
+			got := patched(t, between, resource.Tenant, inTenant(super, between))
+			if diff := cmp.Diff(tc.want, got.Spec.ClusterIPs, cmpopts.EquateEmpty()); diff != "" || got.Spec.Type != corev1.ServiceTypeClusterIP {
+				t.Errorf("type %s; -want +got\n%s", got.Spec.Type, diff)
+			}
+		})
 	}
 }

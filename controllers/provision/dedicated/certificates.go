@@ -16,7 +16,6 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/keystore"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
-	"github.com/virtualcluster-io/virtualcluster/internal/iprange"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 	"github.com/virtualcluster-io/virtualcluster/internal/pki"
 )
@@ -217,8 +216,8 @@ func (l layout) addresses(hosts []string) addresses {
 		etcdServerIPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP(l.etcdIP)},
 		etcdPeerDNS:   serviceNames(etcdService, l.namespace),
 	}
-	for _, prefix := range l.serviceRanges {
-		a.apiServerIPs = append(a.apiServerIPs, iprange.APIServer(prefix).AsSlice())
+	for _, address := range l.clusterIPs {
+		a.apiServerIPs = append(a.apiServerIPs, address.AsSlice())
 	}
 	a.apiServerDNS = append(a.apiServerDNS, serviceNames(names.APIServerService, l.namespace)...)
 	for i := range l.etcdReplicas() {

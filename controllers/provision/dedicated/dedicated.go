@@ -50,6 +50,7 @@ func (p *Provisioner) Provision(ctx context.Context, tenant *provision.Tenant) e
 		domain:        cmp.Or(vc.Spec.ClusterDomain, "cluster.local"),
 		replicas:      cmp.Or(vc.Spec.ControlPlane.Replicas, 1),
 		serviceRanges: tenant.ServiceRanges,
+		clusterIPs:    tenant.APIServerIPs,
 		version:       tenant.Version.Spec,
 		images:        tenant.Images,
 		pullSecret:    tenant.PullSecret,

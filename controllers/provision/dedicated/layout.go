@@ -3,6 +3,7 @@ package dedicated
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -42,7 +43,9 @@ type layout struct {
 	domain              string
 	replicas            int32
 	serviceRanges       iprange.Ranges
-	version             tenancyv1alpha1.ClusterVersionSpec
+	// clusterIPs are those by which pods reach the API server.
+	clusterIPs []netip.Addr
+	version    tenancyv1alpha1.ClusterVersionSpec
 	// images names the images that the ClusterVersion does not.
 	images images.Source
 	// pullSecret names the Secret with credentials for the images, if there is one.

@@ -3,6 +3,7 @@ package dedicated
 import (
 	"flag"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,7 @@ func newLayout(change ...func(*layout)) layout {
 		domain:        "cluster.local",
 		replicas:      1,
 		serviceRanges: iprange.MustParse("10.112.4.0/22"),
+		clusterIPs:    []netip.Addr{netip.MustParseAddr("10.112.4.1")},
 		version:       tenancyv1alpha1.ClusterVersionSpec{Version: "v1.36.3"},
 		images:        images.Source{Version: "v1.36.3"},
 		apiServerIP:   "10.96.1.1",
@@ -288,6 +290,7 @@ func TestAddressesAreComplete(t *testing.T) {
 	l := newLayout(func(l *layout) {
 		l.replicas, l.domain = 3, "corp.example"
 		l.serviceRanges = iprange.MustParse("10.112.4.0/22,fd00:112:4::/112")
+		l.clusterIPs = append(l.clusterIPs, netip.MustParseAddr("fd00:112:4::1"))
 	})
 	service := &corev1.Service{
 		Spec:   corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, ClusterIPs: []string{"10.96.1.1"}},

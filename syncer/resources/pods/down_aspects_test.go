@@ -195,6 +195,20 @@ func TestWaits(t *testing.T) {
 		"HeadlessDNSService": {func(w *world) {
 			w.put(resource.Tenant, "services", "kube-system", "kube-dns", clusterService("None", 53))
 		}, nil, "kube-system/kube-dns"},
+		"APIAddressNotAdopted": {func(w *world) {
+			w.put(resource.Super, "services", "default", "kubernetes", superService("10.96.7.7"))
+		}, nil, "default/kubernetes"},
+		"APIServiceNotReplicated": {func(w *world) { w.remove(resource.Super, "services", "default", "kubernetes") }, nil, "default/kubernetes"},
+		"APIServiceMadeAgain": {func(w *world) {
+			w.put(resource.Super, "services", "default", "kubernetes", madeFor("predecessor", superService("10.100.0.1")))
+		}, nil, "default/kubernetes"},
+		"DNSAddressNotAdopted": {func(w *world) {
+			w.put(resource.Super, "services", "kube-system", "kube-dns", superService("10.96.7.8"))
+		}, nil, "kube-system/kube-dns"},
+		"DNSServiceNotReplicated": {func(w *world) { w.remove(resource.Super, "services", "kube-system", "kube-dns") }, nil, "kube-system/kube-dns"},
+		"DNSServiceAhead": {func(w *world) {
+			w.put(resource.Super, "services", "kube-system", "kube-dns", madeFor(names.UIDAhead, superService("10.100.0.10")))
+		}, nil, "kube-system/kube-dns"},
 		"ServiceAccountMissing": {nil, spec(func(s *corev1.PodSpec) { s.ServiceAccountName = "robot" }), `serviceaccount "robot", which does not exist`},
 		"ServiceAccountOfTheOperator": {func(w *world) {
 			w.share(kindAccounts, "robot")
@@ -222,6 +236,24 @@ func TestWaits(t *testing.T) {
 				t.Errorf("got %v and %v, want to wait for %s", replica, err, tc.says)
 			}
 		})
+	}
+}
+
+// madeFor makes a replica that of an object with the UID.
+func madeFor(uid string, s *corev1.Service) *corev1.Service {
+	s.Annotations[names.AnnotationUID] = uid
+	return s
+}
+
+// With a range of its own, the addresses of a tenant are what they are.
+func TestAddressesOfAnOwnRangeNeedNoReplica(t *testing.T) {
+	w := newWorld()
+	w.facts.ServiceRanges = iprange.MustParse("10.100.0.0/22")
+	w.remove(resource.Super, "services", "default", "kubernetes")
+	w.remove(resource.Super, "services", "kube-system", "kube-dns")
+	got := mustDown(t, w, pod())
+	if got.Spec.Containers[0].Env[0].Value != "10.100.0.1" || got.Spec.DNSConfig.Nameservers[0] != "10.100.0.10" {
+		t.Errorf("got %v, %v", got.Spec.Containers[0].Env, got.Spec.DNSConfig)
 	}
 }
 

@@ -342,10 +342,19 @@ func clusterIP(v resource.View, namespace, name string) string {
 	return ""
 }
 
-// service returns a tenant's Service if it has a cluster IP.
+// service returns a tenant's Service if it has a cluster IP for good: of the tenant's own range, or the one that the super
+// cluster gave its replica. Until then the address is somebody else's, and pods keep what they get.
 func service(v resource.View, namespace, name string) *corev1.Service {
-	s, ok := v.Get(resource.Tenant, resource.Ref{Kind: "services", Namespace: namespace, Name: name}).(*corev1.Service)
+	ref := resource.Ref{Kind: resource.Services, Namespace: namespace, Name: name}
+	s, ok := v.Get(resource.Tenant, ref).(*corev1.Service)
 	if !ok || s == nil || s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone {
+		return nil
+	}
+	if len(v.Tenant.ServiceRanges) > 0 {
+		return s
+	}
+	super, ok := v.Get(resource.Super, ref).(*corev1.Service)
+	if !ok || !v.Replicated(ref) || super.Spec.ClusterIP != s.Spec.ClusterIP {
 		return nil
 	}
 	return s

@@ -55,12 +55,27 @@ func newWorld() *world {
 		Annotations: map[string]string{names.AnnotationNamespace: shop, names.AnnotationUID: "ns"},
 	}})
 	w.put(resource.Tenant, "services", "default", "kubernetes", clusterService("10.100.0.1", 443))
+	w.put(resource.Super, "services", "default", "kubernetes", superService("10.100.0.1"))
 	w.put(resource.Tenant, "services", "kube-system", "kube-dns", clusterService("10.100.0.10", 53))
+	w.put(resource.Super, "services", "kube-system", "kube-dns", superService("10.100.0.10"))
 	return w
 }
 
 func clusterService(ip string, port int32) *corev1.Service {
-	return &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Name: "https", Port: port, Protocol: corev1.ProtocolTCP}}}}
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{UID: "service"},
+		Spec:       corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Name: "https", Port: port, Protocol: corev1.ProtocolTCP}}},
+	}
+}
+
+// superService is the replica of a clusterService.
+func superService(ip string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			UID: "of-super", Labels: map[string]string{names.LabelTenant: string(tenantID)}, Annotations: map[string]string{names.AnnotationUID: "service"},
+		},
+		Spec: corev1.ServiceSpec{ClusterIP: ip},
+	}
 }
 
 func superShop() string { return names.SuperNamespace(tenantID, shop) }

@@ -342,17 +342,6 @@ func TestDualStackNeedsADualStackSuperCluster(t *testing.T) {
 	f.awaitStalled(vc, tenancyv1alpha1.ConditionServiceCIDRAllocated, "ServiceCIDRUnsupported", "is of an IP family that Services of the super cluster do not have: it has 10.250.0.0/21")
 }
 
-func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
-	t.Parallel()
-	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
-	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool = "" })
-	f.version("v1", "true")
-	vc := f.awaitCondition(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}), tenancyv1alpha1.ConditionServiceCIDRAllocated, metav1.ConditionTrue, "Succeeded", super.ServiceRanges.String())
-	if vc.Status.ServiceCIDR != "" {
-		t.Errorf("status.serviceCidr is %s, want nothing for a shared range", vc.Status.ServiceCIDR)
-	}
-}
-
 // settled waits until every VirtualCluster has a range or is told that there is none.
 func (f fixture) settled(vcs []*tenancyv1alpha1.VirtualCluster) (winners, losers []*tenancyv1alpha1.VirtualCluster) {
 	f.Helper()

@@ -3,8 +3,10 @@ package manager_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -12,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
@@ -52,6 +55,11 @@ func (f fixture) claim(vc *tenancyv1alpha1.VirtualCluster, namespace, name strin
 	return service
 }
 
+// secondRange returns the name of the Service that claims a range of IPv6.
+func secondRange(prefix netip.Prefix) string {
+	return fmt.Sprintf("service-range-%s-%d", strings.ReplaceAll(prefix.Addr().StringExpanded(), ":", "-"), prefix.Bits())
+}
+
 // serviceCIDRsOfTenants returns the ServiceCIDR objects that were made for tenants.
 func (f fixture) serviceCIDRsOfTenants() []networkingv1.ServiceCIDR {
 	f.Helper()
@@ -89,7 +97,7 @@ func TestRangesArePartsOfTheSuperClusters(t *testing.T) {
 	}{
 		{"default", "kubernetes", iprange.APIServer(ranges[0]), names.Syncer},
 		{"kube-system", "kube-dns", iprange.DNS(ranges[0]), names.Syncer},
-		{"", "second-service-range", ranges[1].Addr(), names.Manager},
+		{"", secondRange(ranges[1]), ranges[1].Addr(), names.Manager},
 	} {
 		service := f.claim(vc, tc.namespace, tc.name)
 		if service.Spec.ClusterIP != tc.address.String() || service.Labels[names.LabelManagedBy] != tc.managedBy {
@@ -353,12 +361,134 @@ func TestRangesMoveIntoOneOfTheOperators(t *testing.T) {
 		t.Errorf("the Service kubernetes was replaced")
 	}
 	f.claim(now, "kube-system", "kube-dns")
-	f.claim(now, "", "second-service-range")
+	f.claim(now, "", secondRange(ranges[1]))
 
 	// The next one has none from the beginning.
 	next, _ := f.given(f.virtualCluster("b", tenancyv1alpha1.VirtualClusterSpec{}))
 	f.claim(next, "default", "kubernetes")
 	if objects := f.serviceCIDRsOfTenants(); len(objects) > 0 {
 		t.Errorf("there are ServiceCIDRs of tenants: %v", objects)
+	}
+}
+
+// A tenant that shares the super cluster's range has the addresses of its well-known Services before its control plane, and
+// no address of the super cluster's own.
+func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
+	t.Parallel()
+	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
+	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool = "" })
+	f.version("v1", "true")
+	vc := f.awaitCondition(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}), rangeCondition, metav1.ConditionTrue, "Succeeded", super.ServiceRanges.String())
+	vc = f.awaitCondition(vc, tenancyv1alpha1.ConditionPKIReady, metav1.ConditionTrue, "Succeeded", "")
+	addresses := vc.Status.ServiceAddresses
+	if vc.Status.ServiceCIDR != "" || addresses == nil {
+		t.Fatalf("status.serviceCidr is %q and the addresses are %v, want addresses alone", vc.Status.ServiceCIDR, addresses)
+	}
+	api, dns := f.claim(vc, "default", "kubernetes"), f.claim(vc, "kube-system", "kube-dns")
+	if api.Spec.ClusterIP != addresses.Kubernetes || dns.Spec.ClusterIP != addresses.DNS {
+		t.Errorf("the Services have %s and %s, the status %v", api.Spec.ClusterIP, dns.Spec.ClusterIP, addresses)
+	}
+	inCertificate := func(ctx context.Context, address string) (bool, error) {
+		secret := &corev1.Secret{}
+		if err := f.Get(ctx, client.ObjectKey{Namespace: vc.Status.ClusterNamespace, Name: "kube-apiserver-serving"}, secret); err != nil {
+			return false, err
+		}
+		certificates, err := cert.ParseCertsPEM(secret.Data[corev1.TLSCertKey])
+		if err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(certificates[0].IPAddresses, func(ip net.IP) bool { return ip.String() == address }), nil
+	}
+	for address, want := range map[string]bool{addresses.Kubernetes: true, iprange.APIServer(super.ServiceRanges.Primary()).String(): false} {
+		if got, err := inCertificate(t.Context(), address); err != nil || got != want {
+			t.Errorf("%s is in the certificate: %t (%v), want %t", address, got, err, want)
+		}
+	}
+
+	// A person deletes the Service: it has its address again.
+	f.delete(api)
+	again := &corev1.Service{}
+	worlds.Eventually(t, patience, "the Service to come back", func(ctx context.Context) error { return f.Get(ctx, client.ObjectKeyFromObject(api), again) })
+	if again.UID == api.UID || again.Spec.ClusterIP != api.Spec.ClusterIP {
+		t.Errorf("it has UID %s and %s, had %s and %s", again.UID, again.Spec.ClusterIP, api.UID, api.Spec.ClusterIP)
+	}
+	// Where that is not possible, the certificate follows.
+	if err := f.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: again.Namespace}}); err != nil {
+		t.Fatal(err)
+	}
+	thief := worlds.Service(tenants, "thief")
+	thief.Spec.ClusterIP = again.Spec.ClusterIP
+	worlds.Eventually(t, patience, "the address for another Service", func(ctx context.Context) error { return f.Create(ctx, thief) })
+	worlds.Eventually(t, patience, "another address in status and certificate", func(ctx context.Context) error {
+		now := &tenancyv1alpha1.VirtualCluster{}
+		if err := f.Get(ctx, client.ObjectKeyFromObject(vc), now); err != nil {
+			return err
+		}
+		address := now.Status.ServiceAddresses.Kubernetes
+		in, err := inCertificate(ctx, address)
+		if err != nil || address == thief.Spec.ClusterIP || !in {
+			return fmt.Errorf("the address is %s, which is in the certificate: %t (%v)", address, in, err)
+		}
+		return nil
+	})
+}
+
+// A range that is too small is followed by another one, in the super cluster and in the tenant.
+func TestAdditionalRanges(t *testing.T) {
+	t.Parallel()
+	w := worlds.Start(t, worlds.Options{Tenants: 1, SuperControllers: superControllers()})
+	f := startManager(t, w.Super)
+	f.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: tenants, Name: "tenant"}, Data: map[string][]byte{"kubeconfig": w.Tenants[0].Kubeconfig}})
+	vc := f.awaitReady(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{
+		ServiceCIDR:  w.Tenants[0].ServiceRanges.String(),
+		ControlPlane: tenancyv1alpha1.ControlPlaneSpec{Type: tenancyv1alpha1.External, External: secretReference("tenant")},
+	}))
+	f.resize(vc, 2)
+	worlds.Eventually(t, patience, "two more ranges of the tenant", func(ctx context.Context) error {
+		now := &tenancyv1alpha1.VirtualCluster{}
+		if err := f.Get(ctx, client.ObjectKeyFromObject(vc), now); err != nil {
+			return err
+		}
+		list, err := w.Tenants[0].Client.NetworkingV1().ServiceCIDRs().List(ctx, metav1.ListOptions{LabelSelector: names.LabelManagedBy + "=" + names.Manager})
+		if err != nil {
+			return err
+		}
+		var has []string
+		for _, object := range list.Items {
+			has = append(has, strings.Join(object.Spec.CIDRs, ","))
+		}
+		slices.Sort(has)
+		if want := slices.Sorted(slices.Values(now.Status.AdditionalServiceCIDRs)); len(want) != 2 || !slices.Equal(has, want) {
+			return fmt.Errorf("the tenant has %v, the status %v", has, want)
+		}
+		vc = now
+		return nil
+	})
+	used := slices.Clone(w.Tenants[0].ServiceRanges)
+	for _, text := range vc.Status.AdditionalServiceCIDRs {
+		ranges := iprange.MustParse(text)
+		if !w.Super.ServiceRanges.Contains(ranges[0].Addr().String(), ranges[1].Addr().String()) || ranges.Overlapping(used...).IsValid() {
+			t.Errorf("%s is no part of %s or overlaps %v", ranges, w.Super.ServiceRanges, used)
+		}
+		used = append(used, ranges...)
+	}
+	var claims corev1.ServiceList
+	if err := f.List(t.Context(), &claims, client.InNamespace(vc.Status.ClusterNamespace), client.MatchingLabels{names.LabelServiceRange: "true"}); err != nil || len(claims.Items) != 4 {
+		t.Errorf("%d Services claim ranges (%v), want two for each additional range", len(claims.Items), err)
+	}
+	base := vc.DeepCopy()
+	vc.Spec.AdditionalServiceCIDRs = 1
+	if err := f.Patch(t.Context(), vc, client.MergeFrom(base)); err == nil || !strings.Contains(err.Error(), "additionalServiceCidrs cannot be decreased") {
+		t.Errorf("taking ranges away: %v", err)
+	}
+}
+
+// resize gives a tenant additional ranges.
+func (f fixture) resize(vc *tenancyv1alpha1.VirtualCluster, additional int32) {
+	f.Helper()
+	base := vc.DeepCopy()
+	vc.Spec.AdditionalServiceCIDRs = additional
+	if err := f.Patch(f.Context(), vc, client.MergeFrom(base)); err != nil {
+		f.Fatalf("Patch: %v", err)
 	}
 }
