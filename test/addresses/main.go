@@ -74,7 +74,7 @@ func parse(args []string) (options, error) {
 	if quick {
 		tenants = "0,20"
 		r.Window, r.Events, r.Services, r.Released = 2*time.Second, 20, 20, 2
-		c.Tenants, c.Real, c.Each, c.Created, c.Rate, c.Operator, c.Churn, c.Limit = 8, 2, 10, 120, 20, 100, 10, 20*time.Second
+		c.Tenants, c.Real, c.Each, c.Created, c.Rate, c.Operator, c.Churn, c.Limit = 8, 2, 10, 160, 20, 500, 2, 20*time.Second
 	}
 	for n := range strings.SplitSeq(tenants, ",") {
 		i, err := strconv.Atoi(n)
