@@ -33,6 +33,8 @@ import (
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
 	"github.com/virtualcluster-io/virtualcluster/controllers/images"
 	"github.com/virtualcluster-io/virtualcluster/controllers/nodecert"
+	"github.com/virtualcluster-io/virtualcluster/controllers/preflight"
+	"github.com/virtualcluster-io/virtualcluster/controllers/preflight/watch"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision/dedicated"
 	"github.com/virtualcluster-io/virtualcluster/controllers/provision/external"
@@ -54,6 +56,8 @@ type Options struct {
 	// the pool. When the pool is empty, tenants share the super cluster's range.
 	ServiceCIDRPool string
 	ServiceCIDRSize string
+	// Pod is the name of the Pod that this process runs in, where it sets a condition; empty outside of one.
+	Pod string
 	// Images are the defaults of what ClusterVersions say about images.
 	Images images.Defaults
 	// LeaderElect makes it do nothing until no other vc-manager does.
@@ -153,6 +157,10 @@ func addControllers(mgr ctrl.Manager, references, claims cache.Cache, pool servi
 	}
 	if err := reconciler.Setup(mgr, references, claims, o.Workers); err != nil {
 		return fmt.Errorf("adding the VirtualCluster controller: %w", err)
+	}
+	config := preflight.Config{Pool: o.ServiceCIDRPool, Size: o.ServiceCIDRSize}
+	if err := watch.Add(mgr, o.Registry, config, client.ObjectKey{Namespace: o.Namespace, Name: o.Pod}); err != nil {
+		return fmt.Errorf("adding the checks of the super cluster: %w", err)
 	}
 	if err := (&virtualcluster.RetiredVersions{Client: mgr.GetClient()}).Setup(mgr); err != nil {
 		return fmt.Errorf("adding the controller for ClusterVersions of the retired project: %w", err)

@@ -196,8 +196,12 @@ func (f *follower) spec(ctx context.Context, vc *tenancyv1alpha1.VirtualCluster)
 	if external { // its operator says which range it has
 		ranges = vc.Spec.ServiceCIDR
 	}
-	if spec.Facts.ServiceRanges, err = iprange.Parse(ranges); err != nil {
-		return nil, fmt.Errorf("reading the service ranges of VirtualCluster %s: %w", key, err)
+	for _, text := range append([]string{ranges}, vc.Status.AdditionalServiceCIDRs...) {
+		parsed, err := iprange.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading the service ranges of VirtualCluster %s: %w", key, err)
+		}
+		spec.Facts.ServiceRanges = append(spec.Facts.ServiceRanges, parsed...)
 	}
 	if spec.Identity == "" {
 		if !external {

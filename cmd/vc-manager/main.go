@@ -62,5 +62,11 @@ func run(o controllers.Options, logging zap.Options) error {
 	}
 	// Set by kubelet in every pod; a kubeconfig says that this is not the cluster the pod runs in.
 	o.InCluster = os.Getenv("KUBERNETES_SERVICE_HOST") != "" && flag.Lookup("kubeconfig").Value.String() == "" && os.Getenv("KUBECONFIG") == ""
+	if o.InCluster {
+		// The host name of a pod is its name.
+		if o.Pod, err = os.Hostname(); err != nil {
+			return fmt.Errorf("finding the name of the pod: %w", err)
+		}
+	}
 	return controllers.Run(ctrl.SetupSignalHandler(), config, o, logger)
 }

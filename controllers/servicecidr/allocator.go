@@ -203,7 +203,7 @@ func (a *Allocator) resolved(claim Claim, s *survey) (Pool, error) {
 			Message: "the super cluster does not tell which service range it has; start vc-manager with --service-cidr-pool set to the --service-cluster-ip-range of its kube-apiserver, or to a part of it",
 		}
 	}
-	pool, err := a.Pool.resolve(s.super, claim.Bits)
+	pool, err := a.Pool.Resolve(s.super, claim.Bits)
 	if err != nil {
 		return Pool{}, &progress.Stall{Reason: ReasonInvalid, Message: err.Error()}
 	}

@@ -21,7 +21,7 @@ const (
 	smallestIPv6, largestIPv6 = 124, 64
 )
 
-// Auto, as a pool, stands for the ranges that the super cluster was started with; as a size, for one that depends on the
+// Auto stands, as a pool, for the ranges that the super cluster was started with; as a size, for one that depends on the
 // size of the pool.
 const Auto = "auto"
 
@@ -30,7 +30,7 @@ type Pool struct {
 	// auto says that the ranges are those of the super cluster, and are not known yet.
 	auto   bool
 	ranges iprange.Ranges
-	// bits are the prefix lengths of the tenants' ranges, none when they depend on the size of the pool's.
+	// bits are the prefix lengths of the tenants' ranges, none, or zero, when they depend on the size of the pool's.
 	bits []int
 }
 
@@ -43,8 +43,12 @@ func ParsePool(cidrs, sizes string) (Pool, error) {
 	pool := Pool{auto: cidrs == Auto}
 	if sizes != Auto {
 		for size := range strings.SplitSeq(sizes, ",") {
+			if size == Auto {
+				pool.bits = append(pool.bits, 0)
+				continue
+			}
 			bits, err := strconv.Atoi(size)
-			if err != nil {
+			if err != nil || bits <= 0 {
 				return Pool{}, fmt.Errorf("the size of service ranges %q is not a prefix length, for instance 22, nor %s", size, Auto)
 			}
 			pool.bits = append(pool.bits, bits)
@@ -58,20 +62,18 @@ func ParsePool(cidrs, sizes string) (Pool, error) {
 		return Pool{}, fmt.Errorf("reading the pool of service ranges: %w", err)
 	}
 	pool.ranges = ranges
-	return pool.resolve(nil, 0)
+	return pool.Resolve(nil, 0)
 }
 
-// resolve returns the pool with the ranges and sizes that it has in a super cluster with the given ranges. First is the
+// Resolve returns the pool with the ranges and sizes that it has in a super cluster with the given ranges. First is the
 // prefix length of the first of the tenant's ranges, zero for that of the pool.
-func (p Pool) resolve(super iprange.Ranges, first int) (Pool, error) {
+func (p Pool) Resolve(super iprange.Ranges, first int) (Pool, error) {
 	if p.auto {
 		p.auto, p.ranges = false, super
 	}
 	bits := slices.Clone(p.bits)
 	if len(bits) == 0 {
-		for _, prefix := range p.ranges {
-			bits = append(bits, defaultBits(prefix))
-		}
+		bits = make([]int, len(p.ranges))
 	}
 	if len(bits) != len(p.ranges) {
 		sizes := strings.Trim(strings.ReplaceAll(fmt.Sprint(bits), " ", ","), "[]")
@@ -81,6 +83,9 @@ func (p Pool) resolve(super iprange.Ranges, first int) (Pool, error) {
 		bits[0] = first
 	}
 	for i, prefix := range p.ranges {
+		if bits[i] == 0 {
+			bits[i] = DefaultSize(prefix)
+		}
 		if bits[i] < prefix.Bits() || bits[i] > smallest(prefix.Addr()) {
 			return Pool{}, fmt.Errorf("the size of service ranges is /%d, must be between /%d (the pool) and /%d", bits[i], prefix.Bits(), smallest(prefix.Addr()))
 		}
@@ -89,15 +94,30 @@ func (p Pool) resolve(super iprange.Ranges, first int) (Pool, error) {
 	return p, nil
 }
 
-// defaultBits returns the prefix length that makes at least 256 ranges of one, where that leaves enough addresses in each,
+// DefaultSize returns the prefix length that makes at least 256 ranges of one, where that leaves enough addresses in each,
 // and of large ones more.
-func defaultBits(prefix netip.Prefix) int {
+func DefaultSize(prefix netip.Prefix) int {
 	const parts = 8
 	largest, smallest := 22, 26
 	if prefix.Addr().Is6() {
 		largest, smallest = 112, 120
 	}
 	return max(prefix.Bits(), min(max(prefix.Bits()+parts, largest), smallest))
+}
+
+// Part is one range of a pool, and the prefix length of the tenants' ranges in it.
+type Part struct {
+	netip.Prefix
+	Size int
+}
+
+// Parts returns the ranges of a pool that is resolved.
+func (p Pool) Parts() []Part {
+	parts := make([]Part, len(p.ranges))
+	for i, prefix := range p.ranges {
+		parts[i] = Part{Prefix: prefix, Size: p.bits[i]}
+	}
+	return parts
 }
 
 // Empty says whether there is no pool.

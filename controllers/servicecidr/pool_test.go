@@ -80,7 +80,7 @@ func TestPoolInASuperCluster(t *testing.T) {
 		"SizeIsTooMuch": {"auto", "22", "10.96.0.0/24", 0, "the size of service ranges is /22, must be between /24 (the pool) and /28"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pool, err := mustPool(t, tc.cidrs, tc.sizes).resolve(iprange.MustParse(tc.super), tc.first)
+			pool, err := mustPool(t, tc.cidrs, tc.sizes).Resolve(iprange.MustParse(tc.super), tc.first)
 			got := pool.String()
 			if err != nil {
 				got = err.Error()

@@ -2,10 +2,10 @@ package servicecidr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"sync"
 
@@ -13,7 +13,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
@@ -267,37 +266,12 @@ func (d *discovery) get(ctx context.Context, c client.Client) (iprange.Ranges, e
 	if d.known {
 		return d.ranges, nil
 	}
-	ranges, err := Discover(ctx, c)
-	if err != nil {
+	ranges, err := named(ctx, c)
+	if err != nil && !errors.As(err, new(*UnknownRangeError)) {
 		return nil, err
 	}
 	d.known, d.ranges = true, ranges
 	return ranges, nil
-}
-
-// validRange finds the range in the message of ipallocator.ErrNotInRange.
-var validRange = regexp.MustCompile(`range of valid IPs is ([0-9a-fA-F.:]+/[0-9]+)`)
-
-// Discover returns the first range that the super cluster was started with from its answer to a dry run that asks for an
-// address which is not in it. API servers that have no ServiceCIDR API (before Kubernetes 1.33) tell it; from others there
-// is none.
-func Discover(ctx context.Context, c client.Client) (iprange.Ranges, error) {
-	probe := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, GenerateName: "vc-service-range-"},
-		// An address for documentation, see RFC 5737.
-		Spec: corev1.ServiceSpec{ClusterIP: "192.0.2.1", Ports: []corev1.ServicePort{{Port: anyPort}}},
-	}
-	err := c.Create(ctx, probe, client.DryRunAll)
-	if err != nil && !apierrors.IsInvalid(err) {
-		return nil, fmt.Errorf("asking for the service range of the super cluster: %w", err)
-	}
-	if err == nil {
-		return nil, nil
-	}
-	if found := validRange.FindStringSubmatch(err.Error()); found != nil {
-		return iprange.Parse(found[1])
-	}
-	return nil, nil
 }
 
 func single(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.BitLen()) }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/virtualcluster-io/virtualcluster/controllers/preflight/watch"
 	"github.com/virtualcluster-io/virtualcluster/controllers/virtualcluster"
 	_ "github.com/virtualcluster-io/virtualcluster/syncer" // registers the metrics of its libraries
 	"github.com/virtualcluster-io/virtualcluster/syncer/engine"
@@ -91,6 +92,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := virtualcluster.NewMetrics(registry, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watch.NewMetric(registry); err != nil {
 		t.Fatal(err)
 	}
 	libraries, ok := ctrlmetrics.Registry.(prometheus.Collector)

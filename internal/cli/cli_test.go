@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/preflight"
 	"github.com/virtualcluster-io/virtualcluster/internal/names"
 )
 
@@ -81,6 +82,7 @@ func secret(namespace string, data map[string][]byte) *corev1.Secret {
 // terminal runs command lines against a super cluster that holds the given objects.
 type terminal struct {
 	super client.WithWatch
+	about about
 	// kubeconfig is the user's.
 	kubeconfig string
 	in         string
@@ -123,7 +125,8 @@ func (x *terminal) run(ctx context.Context, args ...string) int {
 	c := &cli{
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(x.in), Out: &x.out, ErrOut: &x.err},
 		flags:     flags, poll: time.Millisecond,
-		connect: func() (client.Client, error) { return x.super, nil },
+		connect:  func() (client.Client, error) { return x.super, nil },
+		discover: func() (preflight.Discovery, error) { return x.about, nil },
 		forward: func(_ context.Context, pod client.ObjectKey, _ int) (string, func(), error) {
 			address, ok := x.syncers[pod]
 			if !ok {

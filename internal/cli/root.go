@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenancyv1alpha1 "github.com/virtualcluster-io/virtualcluster/api/v1alpha1"
+	"github.com/virtualcluster-io/virtualcluster/controllers/preflight"
 )
 
 // completer is the name under which kubectl runs a plugin to complete its arguments.
@@ -31,6 +33,8 @@ type cli struct {
 	flags *genericclioptions.ConfigFlags
 	// connect returns a client of the super cluster.
 	connect func() (client.Client, error)
+	// discover returns a client that asks the super cluster about itself.
+	discover func() (preflight.Discovery, error)
 	// forward makes a port of a pod reachable until stop is called, and returns its address.
 	forward func(ctx context.Context, pod client.ObjectKey, port int) (address string, stop func(), err error)
 	// poll is the time between two looks at something waited for.
@@ -42,7 +46,7 @@ func Run(ctx context.Context, args []string, streams genericiooptions.IOStreams)
 	c := &cli{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true), poll: 500 * time.Millisecond}
 	// There is no flag by which not to verify the super cluster.
 	c.flags.Insecure = nil
-	c.connect, c.forward = c.superClient, c.forwardPort
+	c.connect, c.discover, c.forward = c.superClient, c.superDiscovery, c.forwardPort
 	root := c.command()
 	arguments := args[1:]
 	if strings.TrimSuffix(filepath.Base(args[0]), ".exe") == completer {
@@ -87,6 +91,7 @@ To complete arguments after "kubectl vc", link this program as ` + completer + `
 	root.SetErr(c.ErrOut)
 	c.flags.AddFlags(root.PersistentFlags())
 	root.AddCommand(
+		c.preflightCommand(),
 		c.createCommand(),
 		c.listCommand(),
 		c.statusCommand(),
@@ -104,7 +109,9 @@ To complete arguments after "kubectl vc", link this program as ` + completer + `
 // scheme returns the kinds that kubectl-vc reads and writes.
 func scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, tenancyv1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, coordinationv1.AddToScheme, networkingv1.AddToScheme, tenancyv1alpha1.AddToScheme,
+	} {
 		if err := add(s); err != nil {
 			return nil, fmt.Errorf("building the scheme: %w", err)
 		}
@@ -116,8 +123,8 @@ func scheme() (*runtime.Scheme, error) {
 func mapper() apimeta.RESTMapper {
 	m := apimeta.NewDefaultRESTMapper(nil)
 	for gv, kinds := range map[schema.GroupVersion][]string{
-		corev1.SchemeGroupVersion:         {"Pod", "Secret"},
-		appsv1.SchemeGroupVersion:         {"StatefulSet"},
+		corev1.SchemeGroupVersion:         {"Pod", "Secret", "ConfigMap", "Service"},
+		appsv1.SchemeGroupVersion:         {"StatefulSet", "DaemonSet"},
 		coordinationv1.SchemeGroupVersion: {"Lease"},
 		tenancyv1alpha1.GroupVersion():    {"VirtualCluster"},
 	} {
@@ -125,8 +132,15 @@ func mapper() apimeta.RESTMapper {
 			m.Add(gv.WithKind(kind), apimeta.RESTScopeNamespace)
 		}
 	}
-	m.Add(tenancyv1alpha1.GroupVersion().WithKind("ClusterVersion"), apimeta.RESTScopeRoot)
-	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), apimeta.RESTScopeRoot)
+	for _, kind := range []schema.GroupVersionKind{
+		tenancyv1alpha1.GroupVersion().WithKind("ClusterVersion"),
+		corev1.SchemeGroupVersion.WithKind("Namespace"),
+		corev1.SchemeGroupVersion.WithKind("Node"),
+		networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"),
+		preflight.BGPConfiguration(),
+	} {
+		m.Add(kind, apimeta.RESTScopeRoot)
+	}
 	return m
 }
 

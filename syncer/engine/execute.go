@@ -70,7 +70,7 @@ func (e *Engine) refused(
 		}
 		return w.References(tenant)
 	})
-	ops, told := w.Refused(v, tenant, super, message)
+	ops, told := w.Refused(v, tenant, super, op, message)
 	for _, op := range ops {
 		if err := e.execute(ctx, t, w, key, v, tenant, super, op); err != nil {
 			return err

@@ -152,8 +152,8 @@ func (e *Engine) guarded(k resource.Kind) resource.Kind {
 		}
 		return ops, err
 	}
-	k.Refused = func(v resource.View, tenant, super resource.Object, message string) (ops []resource.Op, err error) {
-		if broke := safely(func() error { ops, err = in.Refused(v, tenant, super, message); return nil }); broke != nil {
+	k.Refused = func(v resource.View, tenant, super resource.Object, op resource.Op, message string) (ops []resource.Op, err error) {
+		if broke := safely(func() error { ops, err = in.Refused(v, tenant, super, op, message); return nil }); broke != nil {
 			e.survived(in.Name, broke)
 			return nil, nil
 		}

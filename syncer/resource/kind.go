@@ -36,7 +36,7 @@ type Kind struct {
 	OfMetadata          func(*metav1.ObjectMeta) Object
 	SuperName           func(name string) string
 	Decide              func(v View, key Key, tenant, super Object) ([]Op, error)
-	Refused             func(v View, tenant, super Object, message string) ([]Op, error)
+	Refused             func(v View, tenant, super Object, op Op, message string) ([]Op, error)
 	References          func(tenant Object) []Ref
 	Route               func(super Object) (Ref, bool)
 	AffectsAllReferrers func(old, now Object) bool
@@ -75,11 +75,11 @@ func Of[T Object](r Resource[T]) Kind {
 				r.Trim(t)
 			}
 		},
-		Refused: func(v View, tenant, super Object, message string) ([]Op, error) {
+		Refused: func(v View, tenant, super Object, op Op, message string) ([]Op, error) {
 			if r.Refused == nil {
 				return nil, nil
 			}
-			return r.Refused(v, Pair[T]{Tenant: cast(tenant), Super: cast(super)}, message)
+			return r.Refused(v, Pair[T]{Tenant: cast(tenant), Super: cast(super)}, op, message)
 		},
 		References:   refs(r.References),
 		AffectedRefs: refs(r.AffectedRefs),

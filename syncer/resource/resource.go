@@ -71,7 +71,8 @@ type Facts struct {
 	UID            types.UID
 	// ClusterDomain is the DNS domain of the tenant's cluster, never empty.
 	ClusterDomain string
-	// ServiceRanges are the tenant's own ranges of cluster IPs, none when it shares the super cluster's.
+	// ServiceRanges are the tenant's own ranges of cluster IPs, first that of its primary IP family; none when it shares the super
+	// cluster's.
 	ServiceRanges iprange.Ranges
 	// PodSecurity is the Pod Security level of the tenant's pods.
 	PodSecurity psa.Level
@@ -314,9 +315,9 @@ type Resource[T Object] struct {
 	// Unpaired returns what follows while that is not so: one object or both may be nil, and the super object may be the replica
 	// of a predecessor, or not ours. Its operations are carried out after those that make the replica.
 	Unpaired func(View, Pair[T]) ([]Op, error)
-	// Refused returns what to do, instead of telling the tenant, when the super cluster refused to create or change the
-	// replica with the given message. Nil, or no operations, tells the tenant: the error, if there is one, or the message.
-	Refused func(View, Pair[T], string) ([]Op, error)
+	// Refused returns what to do, instead of telling the tenant, when the super cluster refused an operation, to create or change
+	// the replica, with the given message. Nil, or no operations, tells the tenant: the error, if there is one, or the message.
+	Refused func(View, Pair[T], Op, string) ([]Op, error)
 	// References lists what the tenant object refers to: those keys are decided again when it changes, they count as
 	// referenced while it exists, and it is decided again when one of them comes or goes on either side.
 	References func(T) []Ref

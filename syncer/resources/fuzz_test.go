@@ -584,7 +584,7 @@ func (c *clusters) decide(t *testing.T, k resource.Kind, ref resource.Ref) ([]re
 	// What the tenant would be told of a refusal does not panic either.
 	for _, op := range ops {
 		if op.Side == resource.Super && tenant != nil {
-			_, _ = k.Refused(c.view(), tenant, super, "Service \"web\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated")
+			_, _ = k.Refused(c.view(), tenant, super, resource.Op{}, "Service \"web\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated")
 			break
 		}
 	}

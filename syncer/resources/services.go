@@ -22,9 +22,9 @@ import (
 
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 
-// Services copies tenant services down so that the cluster IP that the tenant sees is the one that works. With a range
-// of its own the tenant chooses the address and the super Service asks for it; without one the super cluster chooses
-// and the tenant Service adopts it.
+// Services copies tenant services down so that the cluster IP that the tenant sees is the one that works. The tenant chooses
+// the address and the super Service asks for it. A tenant without a range of its own may have chosen one that is in use, and
+// then the super cluster chooses and the tenant Service adopts it.
 func Services() resource.Kind {
 	return resource.Of(resource.Resource[*corev1.Service]{
 		Name:                   "services",
@@ -105,10 +105,15 @@ func serviceDown(v resource.View, in *corev1.Service) (*corev1.Service, error) {
 	switch {
 	case in.Spec.ClusterIP == corev1.ClusterIPNone:
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
-	case in.Spec.ClusterIP != "" && len(v.Tenant.ServiceRanges) > 0:
+	case in.Spec.ClusterIP != "" && (len(v.Tenant.ServiceRanges) > 0 || !inSuper(v, in)):
 		out.Spec.ClusterIP, out.Spec.ClusterIPs = in.Spec.ClusterIP, in.Spec.ClusterIPs
 	}
 	return out, externalIPs(in)
+}
+
+// inSuper says whether the super cluster has a Service of that name.
+func inSuper(v resource.View, in *corev1.Service) bool {
+	return v.Get(resource.Super, resource.Ref{Kind: resource.Services, Namespace: in.Namespace, Name: in.Name}) != nil
 }
 
 // heldElsewhere refuses another address for the API server's Service than the one by which the tenant has its range.
@@ -194,15 +199,20 @@ func replaced(v resource.View, s *corev1.Service) ([]string, error) {
 		if err := exchangeable(v, s); err != nil {
 			return nil, err
 		}
-		family := slices.IndexFunc(v.Tenant.ServiceRanges, func(p netip.Prefix) bool { return p.Addr().Is6() == strings.Contains(ip, ":") })
-		if family < 0 {
-			return nil, misplacedFor(v, s, "the cluster has no range of its IP family")
+		why := "the cluster has no range of its IP family"
+		for _, prefix := range v.Tenant.ServiceRanges {
+			if prefix.Addr().Is6() != strings.Contains(ip, ":") {
+				continue
+			}
+			free, ok := iprange.Free(prefix, seed.Sum64(), func(a netip.Addr) bool { return taken[a.String()] })
+			if out[i], why = free.String(), ""; ok {
+				break
+			}
+			why = "no address of the range is free"
 		}
-		free, ok := iprange.Free(v.Tenant.ServiceRanges[family], seed.Sum64(), func(a netip.Addr) bool { return taken[a.String()] })
-		if !ok {
-			return nil, misplacedFor(v, s, "no address of the range is free")
+		if why != "" {
+			return nil, misplacedFor(v, s, why)
 		}
-		out[i] = free.String()
 	}
 	return out, nil
 }
@@ -464,7 +474,7 @@ func ofCluster(namespace, name string) bool {
 // serviceRefused gives the tenant Service another address or other node ports when the super cluster has handed the wanted
 // ones to somebody else: any address of any range may be taken, and node ports are shared by all tenants. What every pod has as
 // the address of the API server or of DNS stays. It replaces a super Service whose address cannot be changed.
-func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message string) ([]resource.Op, error) {
+func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], op resource.Op, message string) ([]resource.Op, error) {
 	if p.Tenant == nil {
 		return nil, nil
 	}
@@ -483,6 +493,10 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 		}
 		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Superseded}}, nil
 	}
+	if wanted, ok := op.Object.(*corev1.Service); ok && op.Verb == resource.Create && len(v.Tenant.ServiceRanges) == 0 && hasClusterIP(wanted) && strings.Contains(message, "clusterIP") {
+		op.Object = anyAddress(wanted)
+		return []resource.Op{op}, nil
+	}
 	if !hasClusterIP(p.Tenant) || len(v.Tenant.ServiceRanges) == 0 || !strings.Contains(message, "provided IP is already allocated") {
 		return nil, nil
 	}
@@ -497,4 +511,11 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], message s
 	}
 	return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "ClusterIPChanged",
 		"The cluster IP "+has+" is in use elsewhere; the service gets another one")), nil
+}
+
+// anyAddress returns a service that leaves the choice of its addresses to the super cluster.
+func anyAddress(s *corev1.Service) *corev1.Service {
+	out := s.DeepCopy()
+	setClusterIPs(out, nil)
+	return out
 }

@@ -70,12 +70,14 @@ func TestServicesDown(t *testing.T) {
 		want   corev1.ServiceSpec
 	}{
 		"OwnRange":    {"the tenant chose the address", ranged(), service(), service().Spec},
-		"SharedRange": {"the super cluster chooses", world{}, service(), service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
-		"Headless":    {"stays headless", ranged(), service(headless), service(headless).Spec},
+		"SharedRange": {"the address is nearly always free", world{}, service(), service().Spec},
+		"SharedRangeHeld": {"the super cluster has chosen", world{super: []resource.Object{superService(address("10.96.7.7"))}}, service(),
+			service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
+		"Headless": {"stays headless", ranged(), service(headless), service(headless).Spec},
 		"DualStack": {"the tenant chose both addresses", ranged(),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")),
 			service(families(corev1.IPFamilyPolicyPreferDualStack, "10.112.0.5", "fd00:1::5")).Spec},
-		"DualStackSharedRange": {"the super cluster chooses as many", world{},
+		"DualStackSharedRange": {"the super cluster chooses as many", world{super: []resource.Object{superService(address("10.96.7.7"))}},
 			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:1::5")),
 			service(families(corev1.IPFamilyPolicyRequireDualStack, "10.112.0.5", "fd00:1::5"), func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil }).Spec},
 		"PreferredDualStack": {"the tenant's cluster has one family, so the super Service has one", ranged(),
@@ -306,6 +308,30 @@ func TestServicesWithNotesByHand(t *testing.T) {
 	}
 }
 
+// A tenant that shares a range gets the address that the super cluster chooses when its own choice is in use there, or is of a range
+// that the super cluster does not have.
+func TestServicesThatShareARange(t *testing.T) {
+	ops, err := decide(t, resources.Services(), world{}, "shop", "web", service(), nil)
+	want := created[*corev1.Service](t, ops, err).DeepCopy()
+	want.Spec.ClusterIP, want.Spec.ClusterIPs = "", nil
+	for _, message := range []string{
+		`Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5"]: failed to allocate IP 10.112.0.5: provided IP is already allocated`,
+		`Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5"]: failed to allocate IP 10.112.0.5: the provided network does not match the current range`,
+	} {
+		again, err := resources.Services().Refused(world{}.view(), service(), nil, ops[0], message)
+		got := created[*corev1.Service](t, again, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("after %q: -want +got\n%s", message, diff)
+		}
+		if again, err := resources.Services().Refused(world{}.view(), service(), nil, again[0], message); len(again) > 0 || err != nil {
+			t.Errorf("after the second refusal: %s, %v", encode(t, again), err)
+		}
+	}
+	if again, err := resources.Services().Refused(world{}.view(), service(), nil, ops[0], "spec.ports: Required value"); len(again) > 0 || err != nil {
+		t.Errorf("what no other address mends: %s, %v", encode(t, again), err)
+	}
+}
+
 // noted puts a note on a Service, or none.
 func noted(note string) func(*corev1.Service) {
 	return func(s *corev1.Service) {
@@ -319,7 +345,7 @@ func noted(note string) func(*corev1.Service) {
 // refused returns what follows when the super cluster refuses a Service.
 func refused(t *testing.T, w world, tenant *corev1.Service, super resource.Object, message string) []resource.Op {
 	t.Helper()
-	ops, err := resources.Services().Refused(w.view(), tenant, super, message)
+	ops, err := resources.Services().Refused(w.view(), tenant, super, resource.Op{}, message)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -555,7 +581,7 @@ func TestServicesOfTheClusterKeepTheirAddresses(t *testing.T) {
 	taken := `Service "x" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.10"]: failed to allocate IP 10.112.0.10: provided IP is already allocated`
 	immutable := `Service "x" is invalid: spec.clusterIPs[0]: Invalid value: ["10.112.0.77"]: may not change once set`
 	for _, tenant := range []*corev1.Service{named("default", "kubernetes"), named("kube-system", "kube-dns")} {
-		ops, err := resources.Services().Refused(ranged().view(), tenant, nil, taken)
+		ops, err := resources.Services().Refused(ranged().view(), tenant, nil, resource.Op{}, taken)
 		rejectedWith(t, ops, err, "ClusterIPTaken")
 	}
 	// The tenant may choose another address for DNS, or none.

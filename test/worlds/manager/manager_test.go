@@ -53,6 +53,12 @@ type fixture struct {
 // startManager starts vc-manager against a super cluster for one test.
 func startManager(t *testing.T, super *worlds.World, change ...func(*controllers.Options)) fixture {
 	t.Helper()
+	return startManagerBy(t, super, super.Config, change...)
+}
+
+// startManagerBy does the same with a vc-manager that reaches the super cluster in a certain way.
+func startManagerBy(t *testing.T, super *worlds.World, way *rest.Config, change ...func(*controllers.Options)) fixture {
+	t.Helper()
 	scheme, err := controllers.NewScheme()
 	if err != nil {
 		t.Fatalf("NewScheme: %v", err)
@@ -73,7 +79,7 @@ func startManager(t *testing.T, super *worlds.World, change ...func(*controllers
 	for _, apply := range change {
 		apply(&o)
 	}
-	config := rest.CopyConfig(super.Config)
+	config := rest.CopyConfig(way)
 	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:vc-system:vc-manager"}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -12,7 +12,6 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -218,7 +217,7 @@ func TestPartsAreGivenOnce(t *testing.T) {
 		vcs = append(vcs, f.virtualCluster(fmt.Sprintf("small-%d", i), tenancyv1alpha1.VirtualClusterSpec{ServiceCIDRSize: 28}))
 	}
 	winners, losers := f.settled(vcs)
-	partsAreDisjoint(f, super, winners)
+	partsAreDisjoint(f, winners)
 	if len(winners) < 7 {
 		t.Errorf("only %d have a range, %d have none", len(winners), len(losers))
 	}
@@ -259,7 +258,7 @@ func TestPartsAreGivenOnce(t *testing.T) {
 }
 
 // partsAreDisjoint checks that ranges lie in the super cluster's, apart from each other, and that each is claimed.
-func partsAreDisjoint(f fixture, super *worlds.World, vcs []*tenancyv1alpha1.VirtualCluster) {
+func partsAreDisjoint(f fixture, vcs []*tenancyv1alpha1.VirtualCluster) {
 	f.Helper()
 	var used []netip.Prefix
 	foreign := []netip.Prefix{netip.MustParsePrefix("10.250.0.0/28"), netip.MustParsePrefix("10.250.2.0/24"), netip.MustParsePrefix("10.250.3.1/32"), netip.MustParsePrefix("10.250.4.10/32")}
@@ -292,18 +291,18 @@ func TestWantedParts(t *testing.T) {
 	f := startManager(t, super)
 	f.version("v1", "true")
 	f.create(&corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "node"}, Spec: corev1.NodeSpec{PodCIDR: "10.250.64.0/24", PodCIDRs: []string{"10.250.64.0/24"}},
+		ObjectMeta: metav1.ObjectMeta{Name: "one"}, Spec: corev1.NodeSpec{PodCIDR: "10.250.64.0/24", PodCIDRs: []string{"10.250.64.0/24"}},
 		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.250.96.7"}}},
 	})
 	thief := f.operatorsService("thief", netip.MustParseAddr("10.250.80.10"))
-	first, _ := f.given(f.virtualCluster("first", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.250.32.0/22"}))
+	f.given(f.virtualCluster("first", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.250.32.0/22"}))
 	if len(f.serviceCIDRsOfTenants()) > 0 {
 		t.Error("there is a ServiceCIDR for a part of the super cluster's range")
 	}
 	for name, tc := range map[string]struct{ cidr, reason, message string }{
 		"another":  {"10.250.33.0/24", "ServiceCIDROverlap", "overlaps 10.250.32.0/22 of VirtualCluster tenants/first"},
-		"pods":     {"10.250.64.0/22", "ServiceCIDROverlap", "overlaps 10.250.64.0/24 of the pods of node node"},
-		"node":     {"10.250.96.0/22", "ServiceCIDROverlap", "overlaps 10.250.96.7/32 of node node"},
+		"pods":     {"10.250.64.0/22", "ServiceCIDROverlap", "overlaps 10.250.64.0/24 of the pods of node one"},
+		"node":     {"10.250.96.0/22", "ServiceCIDROverlap", "overlaps 10.250.96.7/32 of node one"},
 		"larger":   {"10.248.0.0/14", "ServiceCIDROverlap", "overlaps 10.250.0.0/16 of ServiceCIDR kubernetes"},
 		"family":   {"fd00:9::/112", "ServiceCIDRUnsupported", "is of an IP family that Services of the super cluster do not have: it has 10.250.0.0/16"},
 		"small":    {"10.250.48.0/29", "ServiceCIDRInvalid", "must be between /12 and /28"},
@@ -319,7 +318,6 @@ func TestWantedParts(t *testing.T) {
 	f.awaitCondition(robbed, rangeCondition, metav1.ConditionFalse, "ServiceCIDRTaken", "Service tenants/thief of the super cluster has the address 10.250.80.10")
 	f.delete(thief)
 	f.given(robbed)
-	_ = first
 }
 
 // A tenant that has a ServiceCIDR of its own keeps its addresses when a range of the operator's covers them, without that
@@ -327,7 +325,9 @@ func TestWantedParts(t *testing.T) {
 func TestRangesMoveIntoOneOfTheOperators(t *testing.T) {
 	t.Parallel()
 	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
-	f := startManager(t, super, func(o *controllers.Options) { o.ServiceCIDRPool, o.ServiceCIDRSize = "10.112.0.0/20,fd00:112::/104", "22,112" })
+	f := startManager(t, super, func(o *controllers.Options) {
+		o.ServiceCIDRPool, o.ServiceCIDRSize = "10.112.0.0/20,fd00:112::/104", "22,112"
+	})
 	f.version("v1", "true")
 	vc, ranges := f.given(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}))
 	if objects := f.serviceCIDRsOfTenants(); len(objects) != 1 {
@@ -348,8 +348,11 @@ func TestRangesMoveIntoOneOfTheOperators(t *testing.T) {
 	f.create(&networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "tenants"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.112.0.0/20", "fd00:112::/104"}}})
 	worlds.Eventually(t, patience, "the ServiceCIDR of the tenant to be gone", func(ctx context.Context) error {
 		var list networkingv1.ServiceCIDRList
-		if err := f.List(ctx, &list, client.HasLabels{names.LabelTenant}); err != nil || apimeta.LenList(&list) > 0 {
-			return fmt.Errorf("%d are there: %v", apimeta.LenList(&list), err)
+		if err := f.List(ctx, &list, client.HasLabels{names.LabelTenant}); err != nil {
+			return err
+		}
+		if len(list.Items) > 0 {
+			return fmt.Errorf("%d are there", len(list.Items))
 		}
 		return nil
 	})
@@ -413,7 +416,7 @@ func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
 		t.Errorf("it has UID %s and %s, had %s and %s", again.UID, again.Spec.ClusterIP, api.UID, api.Spec.ClusterIP)
 	}
 	// Where that is not possible, the certificate follows.
-	if err := f.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: again.Namespace}}); err != nil {
+	if err := f.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: again.Namespace}}); err != nil {
 		t.Fatal(err)
 	}
 	thief := worlds.Service(tenants, "thief")
@@ -426,10 +429,10 @@ func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
 		}
 		address := now.Status.ServiceAddresses.Kubernetes
 		in, err := inCertificate(ctx, address)
-		if err != nil || address == thief.Spec.ClusterIP || !in {
-			return fmt.Errorf("the address is %s, which is in the certificate: %t (%v)", address, in, err)
+		if err == nil && (address == thief.Spec.ClusterIP || !in) {
+			err = fmt.Errorf("the address is %s, which is in the certificate: %t", address, in)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -491,4 +494,23 @@ func (f fixture) resize(vc *tenancyv1alpha1.VirtualCluster, additional int32) {
 	if err := f.Patch(f.Context(), vc, client.MergeFrom(base)); err != nil {
 		f.Fatalf("Patch: %v", err)
 	}
+}
+
+// Without the ServiceCIDR API, vc-manager starts, and tenants have parts of the range that the API server tells.
+func TestRangesBeforeServiceCIDRs(t *testing.T) {
+	t.Parallel()
+	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
+	f := startManagerBy(t, super, worlds.OlderThan133(t, super))
+	f.version("v1", "true")
+	vc, ranges := f.given(f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{}))
+	if len(ranges) != 2 || !super.ServiceRanges.Contains(ranges[0].Addr().String(), ranges[1].Addr().String()) {
+		t.Errorf("it has %s, want parts of %s", ranges, super.ServiceRanges)
+	}
+	f.claim(vc, "default", "kubernetes")
+	outside := f.virtualCluster("outside", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.120.0.0/22"})
+	f.awaitStalled(outside, rangeCondition, "ServiceCIDRUnsupported", "the super cluster hands out no addresses of the range 10.120.0.0/22")
+	f.delete(vc)
+	f.finishPods(vc.Status.ClusterNamespace)
+	f.awaitGone(vc)
+	f.nothingLeft(vc.Status.ClusterNamespace)
 }

@@ -361,6 +361,18 @@ func adopts(t *testing.T, version string) {
 	if now.UID != superDNS.UID {
 		t.Errorf("DNS has %s, which was %s", now.Spec.ClusterIP, dns.Spec.ClusterIP)
 	}
-	r.makeService(t, of, worlds.Service(namespace, "later"))
-	r.awaitPaired(t, of, namespace, "later", "")
+	// The address that the tenant's API server chose is good when nobody has it.
+	chosen := r.makeService(t, of, worlds.Service(namespace, "later"))
+	if got, _ := r.awaitPaired(t, of, namespace, "later", ""); got.Spec.ClusterIP != chosen.Spec.ClusterIP {
+		t.Errorf("it has %s, had %s, which was free", got.Spec.ClusterIP, chosen.Spec.ClusterIP)
+	}
+	operators := worlds.Service(metav1.NamespaceDefault, "operators")
+	operators.Spec.ClusterIP = "10.200.5.5"
+	r.make(t, operators)
+	taken := worlds.Service(namespace, "taken")
+	taken.Spec.ClusterIP = operators.Spec.ClusterIP
+	r.makeService(t, of, taken)
+	if got, _ := r.awaitPaired(t, of, namespace, "taken", ""); got.Spec.ClusterIP == operators.Spec.ClusterIP {
+		t.Errorf("it has %s, as a Service of the operator", got.Spec.ClusterIP)
+	}
 }
