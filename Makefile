@@ -243,6 +243,11 @@ bench: up ## Measure, and write the figures into docs/performance.md
 scale: third-party $(BIN)/.kwok-$(KWOK_VERSION) ## Measure vc-syncer under load against real API servers (FLAGS)
 	@go run ./test/scale $(FLAGS)
 
+# FLAGS for instance: -write, --quick, --only ranges, --only collisions.
+.PHONY: addresses
+addresses: third-party ## Measure what tenants' ranges of cluster IPs cost, and how often addresses are taken (FLAGS)
+	@go run ./test/addresses $(FLAGS)
+
 DURATION ?= 15m
 
 # FLAGS for instance: -race, -tenants 3, -replay FILE. It is not run by go run, which would leave it alone when told to stop.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/virtualcluster-io/virtualcluster/test/figures"
 )
 
 const (
@@ -147,10 +149,10 @@ func (b *bench) measure(ctx context.Context, s *syncer, r *round, l *load, measu
 		down, run, up := distribute(o.down), distribute(o.run), distribute(o.up)
 		r.Down, r.Run, r.Up = &down, &run, &up
 	}
-	r.SyncerCPU = milliseconds(after.syncer-before.syncer) / float64(r.Pods)
-	r.SuperCPU = milliseconds(after.super-before.super) / float64(r.Pods)
-	r.TenantsCPU = milliseconds(after.tenants-before.tenants) / float64(r.Pods)
-	r.OtherCPU = milliseconds(after.other-before.other) / float64(r.Pods)
+	r.SyncerCPU = figures.Milliseconds(after.syncer-before.syncer) / float64(r.Pods)
+	r.SuperCPU = figures.Milliseconds(after.super-before.super) / float64(r.Pods)
+	r.TenantsCPU = figures.Milliseconds(after.tenants-before.tenants) / float64(r.Pods)
+	r.OtherCPU = figures.Milliseconds(after.other-before.other) / float64(r.Pods)
 	r.Requests = after.requests.since(before.requests, r.Pods)
 	return nil
 }
@@ -183,7 +185,7 @@ func (b *bench) account(ctx context.Context, s *syncer) (account, error) {
 	}
 	for sum, processes := range of {
 		for _, pid := range processes {
-			used, err := cpu(pid)
+			used, err := figures.CPU(pid)
 			if err != nil {
 				return account{}, err
 			}

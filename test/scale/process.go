@@ -15,7 +15,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/procfs"
 
 	"github.com/virtualcluster-io/virtualcluster/test/worlds"
 )
@@ -36,32 +35,6 @@ func build(ctx context.Context, root, binary string) error {
 		return fmt.Errorf("building vc-syncer: %w: %s", err, out)
 	}
 	return nil
-}
-
-// cpu is the CPU time that a process has used, by the system's accounting.
-func cpu(pid int) (time.Duration, error) {
-	p, err := procfs.NewProc(pid)
-	if err != nil {
-		return 0, fmt.Errorf("finding process %d: %w", pid, err)
-	}
-	stat, err := p.Stat()
-	if err != nil {
-		return 0, fmt.Errorf("reading the CPU time of process %d: %w", pid, err)
-	}
-	return time.Duration(stat.CPUTime() * float64(time.Second)), nil
-}
-
-// anonymous is the resident memory of a process that no file backs, in bytes.
-func anonymous(pid int) (int64, error) {
-	p, err := procfs.NewProc(pid)
-	if err != nil {
-		return 0, fmt.Errorf("finding process %d: %w", pid, err)
-	}
-	status, err := p.NewStatus()
-	if err != nil {
-		return 0, fmt.Errorf("reading the memory of process %d: %w", pid, err)
-	}
-	return int64(status.RssAnon), nil
 }
 
 // syncer is a running vc-syncer.

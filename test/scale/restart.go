@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/virtualcluster-io/virtualcluster/test/figures"
 )
 
 // still is what was measured of a vc-syncer that has nothing to do, or that starts.
@@ -67,7 +69,7 @@ func (b *bench) rest(ctx context.Context, s *syncer) (int64, float64, error) {
 	if err := pause(ctx, b.options.Idle/4); err != nil {
 		return 0, 0, err
 	}
-	before, err := cpu(s.PID())
+	before, err := figures.CPU(s.PID())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -75,11 +77,11 @@ func (b *bench) rest(ctx context.Context, s *syncer) (int64, float64, error) {
 	if err := pause(ctx, b.options.Idle); err != nil {
 		return 0, 0, err
 	}
-	after, err := cpu(s.PID())
+	after, err := figures.CPU(s.PID())
 	if err != nil {
 		return 0, 0, err
 	}
-	memory, err := anonymous(s.PID())
+	memory, err := figures.Anonymous(s.PID())
 	return memory, 100 * (after - before).Seconds() / time.Since(start).Seconds(), err
 }
 
@@ -132,7 +134,7 @@ func (b *bench) restart(ctx context.Context, binary string, pods int, result *st
 			last = seen.ready
 		}
 	}
-	result.RestartPods, result.Restart = pods, milliseconds(last.Sub(s.started))
+	result.RestartPods, result.Restart = pods, figures.Milliseconds(last.Sub(s.started))
 	result.Full, result.IdleCPU, err = b.rest(ctx, s)
 	if err != nil {
 		return err
@@ -182,7 +184,7 @@ func (b *bench) churnOne(ctx context.Context, s *syncer) ([]int64, error) {
 		case err := <-done:
 			return samples, err
 		case <-tick.C:
-			memory, err := anonymous(s.PID())
+			memory, err := figures.Anonymous(s.PID())
 			if err != nil {
 				cancel()
 				return nil, errors.Join(err, <-done)

@@ -116,28 +116,6 @@ workqueue_work_duration_seconds_count{controller="pods",name="pods"} 8
 	}
 }
 
-func TestOwnProcess(t *testing.T) {
-	before, err := cpu(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for end := before + 20*time.Millisecond; ; {
-		now, err := cpu(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if now >= end {
-			break
-		}
-	}
-	if n, err := anonymous(os.Getpid()); err != nil || n < 1<<20 || n > 1<<32 {
-		t.Errorf("got %d bytes, %v", n, err)
-	}
-	if _, err := cpu(-1); err == nil {
-		t.Error("a process that does not exist has CPU time")
-	}
-}
-
 func TestWatch(t *testing.T) {
 	w := &podWatch{name: "tenant-0", pods: map[types.NamespacedName]seen{}}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "load", Name: "a"}}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/virtualcluster-io/virtualcluster/test/figures"
 )
 
 // distribution describes durations, in milliseconds.
@@ -19,24 +21,16 @@ func distribute(durations []time.Duration) distribution {
 		return distribution{}
 	}
 	sorted := slices.Sorted(slices.Values(durations))
-	d := distribution{Count: len(sorted), Max: milliseconds(sorted[len(sorted)-1])}
+	d := distribution{Count: len(sorted), Max: figures.Milliseconds(sorted[len(sorted)-1])}
 	for _, one := range sorted {
-		d.Mean += milliseconds(one) / float64(len(sorted))
+		d.Mean += figures.Milliseconds(one) / float64(len(sorted))
 	}
 	for p := range 101 {
-		d.Percentiles = append(d.Percentiles, milliseconds(percentile(sorted, p)))
+		d.Percentiles = append(d.Percentiles, figures.Milliseconds(figures.Percentile(sorted, p)))
 	}
 	d.P50, d.P99 = d.Percentiles[50], d.Percentiles[99]
 	return d
 }
-
-// percentile of sorted values, of which there is at least one: the smallest one that so many percent do not exceed.
-func percentile(sorted []time.Duration, percent int) time.Duration {
-	rank := int(math.Ceil(float64(percent*len(sorted)) / 100))
-	return sorted[max(rank, 1)-1]
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func mebi(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
