@@ -493,6 +493,9 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], op resour
 		}
 		return []resource.Op{{Side: resource.Super, Verb: resource.Delete, Object: p.Super, Why: resource.Superseded}}, nil
 	}
+	if hasClusterIP(p.Tenant) && strings.Contains(message, "provided IP is already allocated") && leaving(v, p.Tenant) {
+		return nil, resource.Blocked(time.Second, "Waiting", "the underlying cluster to release the cluster IP of a service that was deleted")
+	}
 	if wanted, ok := op.Object.(*corev1.Service); ok && op.Verb == resource.Create && len(v.Tenant.ServiceRanges) == 0 && hasClusterIP(wanted) && strings.Contains(message, "clusterIP") {
 		op.Object = anyAddress(wanted)
 		return []resource.Op{op}, nil
@@ -511,6 +514,21 @@ func serviceRefused(v resource.View, p resource.Pair[*corev1.Service], op resour
 	}
 	return append(ops, resource.Tell(v, p.Tenant, kind, corev1.EventTypeNormal, "ClusterIPChanged",
 		"The cluster IP "+has+" is in use elsewhere; the service gets another one")), nil
+}
+
+// leaving says whether an address of a service is still that of one which the tenant has deleted.
+func leaving(v resource.View, s *corev1.Service) bool {
+	found := false
+	v.Each(resource.Super, resource.Services, func(o resource.Object) {
+		super, ok := o.(*corev1.Service)
+		if !ok || super.Labels[names.LabelTenant] != string(v.Tenant.ID) || serviceStays(super) ||
+			!slices.ContainsFunc(super.Spec.ClusterIPs, func(ip string) bool { return slices.Contains(s.Spec.ClusterIPs, ip) }) {
+			return
+		}
+		origin := v.Get(resource.Tenant, resource.Ref{Kind: resource.Services, Namespace: super.Annotations[names.AnnotationNamespace], Name: super.Name})
+		found = found || origin == nil || string(origin.GetUID()) != super.Annotations[names.AnnotationUID]
+	})
+	return found
 }
 
 // anyAddress returns a service that leaves the choice of its addresses to the super cluster.

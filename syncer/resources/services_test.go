@@ -332,6 +332,29 @@ func TestServicesThatShareARange(t *testing.T) {
 	}
 }
 
+// An address that the tenant gives from one Service to another is free once the replica of the first is gone.
+func TestServicesThatGetTheAddressOfADeletedOne(t *testing.T) {
+	const taken = `Service "web" is invalid: spec.clusterIPs: Invalid value: ["10.112.0.5"]: failed to allocate IP 10.112.0.5: provided IP is already allocated`
+	old := superNamed("shop", "old", "u-old", address("10.112.0.5"))
+	ops, err := decide(t, resources.Services(), ranged(), "shop", "web", service(), nil)
+	created[*corev1.Service](t, ops, err)
+	for name, tc := range map[string]struct {
+		world world
+		waits bool
+	}{
+		"Leaving":  {world{facts: ranged().facts, super: []resource.Object{old}}, true},
+		"Shared":   {world{super: []resource.Object{old}}, true},
+		"Replaced": {world{facts: ranged().facts, super: []resource.Object{old}, tenant: []resource.Object{named("shop", "old")}}, true},
+		"Another":  {world{facts: ranged().facts, super: []resource.Object{superNamed("shop", "old", "u-old", address("10.112.0.6"))}}, false},
+		"Nobodys":  {ranged(), false},
+	} {
+		after, err := resources.Services().Refused(tc.world.view(), service(), nil, ops[0], taken)
+		if _, waits := resource.AsWait(err); waits != tc.waits || waits == (len(after) > 0) {
+			t.Errorf("%s: got %s, %v", name, encode(t, after), err)
+		}
+	}
+}
+
 // noted puts a note on a Service, or none.
 func noted(note string) func(*corev1.Service) {
 	return func(s *corev1.Service) {

@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -374,5 +375,42 @@ func adopts(t *testing.T, version string) {
 	r.makeService(t, of, taken)
 	if got, _ := r.awaitPaired(t, of, namespace, "taken", ""); got.Spec.ClusterIP == operators.Spec.ClusterIP {
 		t.Errorf("it has %s, as a Service of the operator", got.Spec.ClusterIP)
+	}
+}
+
+// A tenant gives the address of one Service to another. The super cluster releases it a while later.
+func TestAddressOfADeletedService(t *testing.T) {
+	const namespace = "svc-passed-on"
+	r := start(t)
+	of := r.tenants[0]
+	r.namespace(t, of, namespace)
+	first := worlds.Service(namespace, "first")
+	first.Spec.ClusterIP = iprange.Nth(of.world.ServiceRanges.Primary(), 99).String()
+	r.makeService(t, of, first)
+	_, super := r.awaitPaired(t, of, namespace, "first", "")
+	// A finalizer of the operator's, such as that of a load balancer, holds the replica.
+	setFinalizers := func(patch string) {
+		t.Helper()
+		if _, err := r.worlds.Super.Client.CoreV1().Services(super.Namespace).Patch(t.Context(), "first", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	setFinalizers(`{"metadata":{"finalizers":["example.com/hold"]}}`)
+	of.remove(t, namespace, "first")
+	worlds.Eventually(t, limit, "the deletion of the replica", func(ctx context.Context) error {
+		got, err := r.worlds.Super.Client.CoreV1().Services(super.Namespace).Get(ctx, "first", metav1.GetOptions{})
+		if err == nil && got.DeletionTimestamp == nil {
+			err = errors.New("it has not begun")
+		}
+		return err
+	})
+	second := worlds.Service(namespace, "second")
+	second.Spec.ClusterIP = first.Spec.ClusterIP
+	made := r.makeService(t, of, second)
+	waitForEvent(t, of, namespace, "second", "Waiting")
+	setFinalizers(`{"metadata":{"finalizers":null}}`)
+	got, _ := r.awaitPaired(t, of, namespace, "second", "")
+	if got.UID != made.UID || got.Spec.ClusterIP != first.Spec.ClusterIP {
+		t.Errorf("it has %s, asked for %s", got.Spec.ClusterIP, first.Spec.ClusterIP)
 	}
 }
