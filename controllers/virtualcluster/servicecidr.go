@@ -43,7 +43,8 @@ func (r *Reconciler) allocateServiceCIDR(ctx context.Context, tenant *provision.
 		if external {
 			return "the External control plane's range is not known; set spec.serviceCidr to have cluster IPs agree", nil
 		}
-		if r.CIDRs.Pool.Empty() {
+		// A tenant that began to share keeps its addresses, also when there is a pool later.
+		if r.CIDRs.Pool.Empty() || vc.Status.ServiceAddresses != nil || tenant.Established() {
 			return r.shareServiceCIDR(ctx, tenant, claim)
 		}
 	}

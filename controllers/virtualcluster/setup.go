@@ -75,7 +75,8 @@ func (r *Reconciler) Setup(mgr ctrl.Manager, references, claims cache.Cache, wor
 		Watches(&tenancyv1alpha1.ClusterVersion{}, handler.EnqueueRequestsFromMapFunc(r.versionChanged)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.nodeChanged), builder.WithPredicates(nodeMoved())).
 		WatchesRawSource(source.Kind(references, secret, handler.TypedEnqueueRequestsFromMapFunc(r.referredTo))).
-		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, ranges)).
+		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, owner)).
+		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, ranges, deleted())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
@@ -101,12 +102,12 @@ func ownerOf(_ context.Context, object client.Object) []reconcile.Request {
 }
 
 // serviceRangesChanged returns the owner of what claims a range, and every VirtualCluster that waits for a range. A range of the
-// super cluster itself concerns all.
+// super cluster itself concerns all, and any range those that share them.
 func (r *Reconciler) serviceRangesChanged(ctx context.Context, object client.Object) []reconcile.Request {
-	_, shared := object.(*networkingv1.ServiceCIDR)
-	shared = shared && object.GetLabels()[names.LabelTenant] == ""
+	_, isRange := object.(*networkingv1.ServiceCIDR)
+	ofSuper := isRange && object.GetLabels()[names.LabelTenant] == ""
 	waiting := r.matching(ctx, func(vc *tenancyv1alpha1.VirtualCluster) bool {
-		return shared || apimeta.IsStatusConditionFalse(vc.Status.Conditions, tenancyv1alpha1.ConditionServiceCIDRAllocated)
+		return ofSuper || isRange && vc.Status.ServiceAddresses != nil || apimeta.IsStatusConditionFalse(vc.Status.Conditions, tenancyv1alpha1.ConditionServiceCIDRAllocated)
 	})
 	return append(waiting, ownerOf(ctx, object)...)
 }

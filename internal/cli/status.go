@@ -96,6 +96,14 @@ func (c *component) add(pod *corev1.Pod) {
 	}
 }
 
+// serviceRanges returns the ranges that cluster IPs come from, for people.
+func serviceRanges(status *tenancyv1alpha1.VirtualClusterStatus) string {
+	if status.ServiceCIDR == "" && status.ServiceAddresses != nil {
+		return "that of the super cluster"
+	}
+	return orNone(strings.Join(append([]string{status.ServiceCIDR}, status.AdditionalServiceCIDRs...), " and "))
+}
+
 // statusTree arranges all that is known about a VirtualCluster.
 func statusTree(vc *tenancyv1alpha1.VirtualCluster, components []component) *tree {
 	status := &vc.Status
@@ -106,7 +114,7 @@ func statusTree(vc *tenancyv1alpha1.VirtualCluster, components []component) *tre
 		kind = tenancyv1alpha1.Dedicated
 	}
 	rows := [][]string{{"Type", string(kind)}, {"Version", orNone(status.Version)}, {"Endpoint", orNone(status.Endpoint)},
-		{"Service CIDR", orNone(status.ServiceCIDR)}, {"Root namespace", orNone(status.ClusterNamespace)}}
+		{"Service CIDR", serviceRanges(status)}, {"Root namespace", orNone(status.ClusterNamespace)}}
 	if status.ReadyAfterSeconds != nil {
 		rows = append(rows, []string{"Ready after", fmt.Sprintf("%d s", *status.ReadyAfterSeconds)})
 	}

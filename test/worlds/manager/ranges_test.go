@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -434,6 +435,25 @@ func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// A tenant that began to share the super cluster's range does so for good.
+func TestSharingOutlivesTheSetting(t *testing.T) {
+	t.Parallel()
+	super := worlds.Start(t, worlds.Options{SuperControllers: superControllers()}).Super
+	f := startManager(t, super)
+	vc := f.virtualCluster("a", tenancyv1alpha1.VirtualClusterSpec{})
+	f.awaitStalled(vc, tenancyv1alpha1.ConditionVersionResolved, "NoDefaultClusterVersion", "")
+	// As a vc-manager without a pool left it.
+	before := []byte(`{"status":{"serviceAddresses":{"kubernetes":"` + iprange.Nth(super.ServiceRanges.Primary(), 700).String() + `"}}}`)
+	if err := f.Status().Patch(t.Context(), vc.DeepCopy(), client.RawPatch(types.MergePatchType, before)); err != nil {
+		t.Fatal(err)
+	}
+	f.version("v1", "true")
+	now := f.awaitCondition(vc, rangeCondition, metav1.ConditionTrue, "Succeeded", "shares")
+	if now.Status.ServiceCIDR != "" || now.Status.ServiceAddresses.Kubernetes != iprange.Nth(super.ServiceRanges.Primary(), 700).String() {
+		t.Errorf("it has the range %q and the addresses %v", now.Status.ServiceCIDR, now.Status.ServiceAddresses)
+	}
 }
 
 // A range that is too small is followed by another one, in the super cluster and in the tenant.
