@@ -51,6 +51,12 @@ func plan(facts *Facts, config Config) ([]candidate, *Finding) {
 		c.object = !c.parent.IsValid() && (facts.API || len(facts.Default) > 0)
 		candidates = append(candidates, c)
 	}
+	if slices.ContainsFunc(candidates, func(c candidate) bool { return c.object != candidates[0].object }) {
+		return nil, &Finding{
+			Severity: Error, Reason: ReasonPoolInvalid, Action: "Use ranges that are parts of the super cluster's in both IP families, or in none.",
+			Message: "the pool " + config.Pool + " is part of a range of the super cluster in one IP family only",
+		}
+	}
 	return candidates, nil
 }
 

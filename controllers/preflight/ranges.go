@@ -37,7 +37,7 @@ func answer(err error) (Answer, error) {
 	switch {
 	case err == nil:
 		return Answer{Verdict: Accepted}, nil
-	case !servicecidr.IsAnswer(err):
+	case !servicecidr.IsAnswer(err), strings.Contains(err.Error(), "does not support dry run"):
 		return Answer{}, err
 	case strings.Contains(err.Error(), "already allocated"):
 		// It is in the range, and another tenant's or an operator's.

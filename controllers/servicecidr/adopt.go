@@ -40,7 +40,7 @@ func (a *Allocator) adopt(ctx context.Context, claim Claim, service func(iprange
 	err := a.Claims.Get(ctx, key, existing)
 	if apierrors.IsNotFound(err) {
 		err = a.claimService(ctx, claim, nil, want)
-		if errors.As(err, new(*takenError)) {
+		if errors.As(err, new(*addressError)) && had.IsValid() { // in use, or of another cluster's range
 			err = a.claimService(ctx, claim, nil, service(nil, netip.Addr{}))
 		}
 		if err == nil {
@@ -48,7 +48,10 @@ func (a *Allocator) adopt(ctx context.Context, claim Claim, service func(iprange
 		}
 	}
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("making Service %s: %w", key, err)
+		return netip.Addr{}, fmt.Errorf("making Service %s: %w", key, a.explain(ctx, err))
+	}
+	if existing.Spec.ClusterIP == corev1.ClusterIPNone {
+		return netip.Addr{}, nil // the tenant wants none
 	}
 	address, err := netip.ParseAddr(existing.Spec.ClusterIP)
 	if err != nil {

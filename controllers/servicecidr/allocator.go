@@ -2,7 +2,6 @@ package servicecidr
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -76,14 +75,13 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, er
 		return nil, err
 	}
 	// An earlier attempt may have been interrupted before it could be told.
-	var unfinished *takenError
 	if len(s.claimed) > 0 && s.covers(s.claimed) {
-		err := a.claimServices(ctx, claim, s.claimed)
-		if !errors.As(err, &unfinished) {
-			return s.claimed, err
+		err := a.claimParts(ctx, claim, s.claimed, claim.services(s.claimed))
+		if err == nil {
+			return s.claimed, nil
 		}
-		if err := a.release(ctx, claim, s.claimed, claim.services(s.claimed)); err != nil {
-			return nil, err
+		if !taken(err) {
+			return nil, a.explain(ctx, err)
 		}
 	}
 	if s.object != nil {
@@ -104,10 +102,7 @@ func (a *Allocator) Ensure(ctx context.Context, claim Claim) (iprange.Ranges, er
 func (a *Allocator) Extend(ctx context.Context, claim Claim, held []iprange.Ranges, count int) ([]iprange.Ranges, error) {
 	for _, ranges := range held {
 		if err := a.claimAll(ctx, claim, ranges, claim.further(ranges, ranges)); err != nil {
-			if taken := (*takenError)(nil); errors.As(err, &taken) {
-				err = taken.wait(ctx, a.Live)
-			}
-			return held, err
+			return held, a.explain(ctx, err)
 		}
 	}
 	for len(held) < count {
@@ -126,9 +121,10 @@ func (a *Allocator) Extend(ctx context.Context, claim Claim, held []iprange.Rang
 
 // extend claims one more range.
 func (a *Allocator) extend(ctx context.Context, claim Claim, s *survey, held []iprange.Ranges) (iprange.Ranges, error) {
+	known := append(slices.Clone(held), claim.Held)
 	for _, ranges := range s.further { // of an earlier attempt that was interrupted
-		if !slices.ContainsFunc(held, func(h iprange.Ranges) bool { return h.String() == ranges.String() }) {
-			return ranges, a.claimAll(ctx, claim, ranges, claim.further(ranges, ranges))
+		if !slices.ContainsFunc(known, func(h iprange.Ranges) bool { return h.Overlapping(ranges...).IsValid() }) {
+			return ranges, a.explain(ctx, a.claimParts(ctx, claim, ranges, claim.further(ranges, ranges)))
 		}
 	}
 	pool, err := a.resolved(claim, s)
@@ -141,8 +137,7 @@ func (a *Allocator) extend(ctx context.Context, claim Claim, s *survey, held []i
 			Message: fmt.Sprintf("additional ranges must be parts of a range of the super cluster, and the pool %s is none; create a ServiceCIDR for the pool in the super cluster", pool),
 		}
 	}
-	s.occupy(claim.Held, "this VirtualCluster")
-	for _, ranges := range held {
+	for _, ranges := range known {
 		s.occupy(ranges, "this VirtualCluster")
 	}
 	return a.draw(ctx, claim, s, pool, func(ranges iprange.Ranges) []claimed { return claim.further(ranges, ranges) })
@@ -156,18 +151,25 @@ func (a *Allocator) keep(ctx context.Context, claim Claim) error {
 		return err
 	}
 	if s.covers(claim.Held) {
-		var taken *takenError
-		err := a.claimServices(ctx, claim, claim.Held)
-		if errors.As(err, &taken) {
-			return taken.wait(ctx, a.Live)
+		// A range that had a ServiceCIDR may begin where the one that covers it now does.
+		services := slices.DeleteFunc(claim.services(claim.Held), func(c claimed) bool { return s.isFirst(c.Spec.ClusterIP) })
+		if err := a.claimAll(ctx, claim, claim.Held, services); err != nil {
+			return a.explain(ctx, err)
 		}
-		if err == nil && s.object != nil {
+		if s.object != nil {
 			return a.deleteObject(ctx, s.object)
 		}
-		return err
+		return nil
 	}
 	if s.object != nil && s.object.DeletionTimestamp == nil {
 		return usable(s.object)
+	}
+	if s.object == nil && a.has(ctx, claim.apiServer(claim.Held, iprange.APIServer(claim.Held.Primary())), claim.Held) {
+		return &progress.Wait{
+			Reason:  ReasonNotReady,
+			Message: fmt.Sprintf("the super cluster has no ServiceCIDR that is ready and covers the range %s; make the one that did again", claim.Held),
+			After:   takenDelay,
+		}
 	}
 	s, err := a.survey(ctx, claim)
 	if err != nil {
@@ -185,12 +187,8 @@ func (a *Allocator) take(ctx context.Context, claim Claim, s *survey) (iprange.R
 	if !s.covers(claim.Wanted) {
 		return a.claimObject(ctx, claim, s, claim.Wanted)
 	}
-	err := a.claimParts(ctx, claim, claim.Wanted, claim.services(claim.Wanted))
-	if taken := (*takenError)(nil); errors.As(err, &taken) {
-		return nil, taken.wait(ctx, a.Live)
-	}
-	if err != nil {
-		return nil, err
+	if err := a.claimParts(ctx, claim, claim.Wanted, claim.services(claim.Wanted)); err != nil {
+		return nil, a.explain(ctx, err)
 	}
 	return claim.Wanted, nil
 }
@@ -216,6 +214,12 @@ func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool,
 	// Each attempt writes, so another reconciliation goes on after some.
 	const attempts = 16
 	parts := s.covers(pool.ranges)
+	if !parts && slices.ContainsFunc(pool.ranges, func(prefix netip.Prefix) bool { return s.covers(iprange.Ranges{prefix}) }) {
+		return nil, &progress.Stall{
+			Reason:  ReasonUnsupported,
+			Message: fmt.Sprintf("the pool %s is part of a range of the super cluster in one IP family only; start vc-manager with a --service-cidr-pool that is so in both or in none", pool),
+		}
+	}
 	used := s.used(!parts)
 	if parts {
 		used = append(used, s.firstAddresses()...)
@@ -238,8 +242,8 @@ func (a *Allocator) draw(ctx context.Context, claim Claim, s *survey, pool Pool,
 		if err == nil {
 			return next, nil
 		}
-		if !errors.As(err, new(*takenError)) {
-			return nil, err
+		if !taken(err) {
+			return nil, a.explain(ctx, err)
 		}
 		used = append(used, next...)
 	}
@@ -258,7 +262,10 @@ func (a *Allocator) claimParts(ctx context.Context, claim Claim, ranges iprange.
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, a.release(ctx, claim, ranges, services))
+	if released := a.release(ctx, claim, ranges, services); released != nil {
+		return released
+	}
+	return err
 }
 
 // sameFamilies returns a Stall when ranges are of an IP family that the super cluster has none of, whose Services could not

@@ -33,27 +33,48 @@ const (
 	anyPort = 9
 )
 
-// takenError says that a Service of somebody else has an address that a claim needs.
-type takenError struct {
+// addressError says that the super cluster did not give a Service the address by which it claims a range.
+type addressError struct {
 	address string
 	ranges  iprange.Ranges
+	// taken says that another Service has it.
+	taken bool
+	err   error
 }
 
 // Error implements error.
-func (e *takenError) Error() string {
-	return fmt.Sprintf("the address %s of the range %s is in use", e.address, e.ranges)
+func (e *addressError) Error() string { return e.err.Error() }
+
+// Unwrap returns the answer of the API server.
+func (e *addressError) Unwrap() error { return e.err }
+
+// taken says whether an error is that another Service has an address.
+func taken(err error) bool {
+	var refused *addressError
+	return errors.As(err, &refused) && refused.taken
 }
 
-// wait returns what a person has to do about it. No watch tells when they did.
-func (e *takenError) wait(ctx context.Context, reader client.Reader) error {
+// explain says what to do about an addressError. No watch tells when it was done. Other errors are returned as they are.
+func (a *Allocator) explain(ctx context.Context, err error) error {
+	var refused *addressError
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case !refused.taken:
+		return &progress.Wait{
+			Reason:  ReasonUnsupported,
+			Message: fmt.Sprintf("the super cluster hands out no addresses of the range %s: %v", refused.ranges, refused.err),
+			After:   takenDelay,
+		}
+	}
 	by := "a Service of the super cluster"
 	address := &networkingv1.IPAddress{}
-	if err := reader.Get(ctx, client.ObjectKey{Name: e.address}, address); err == nil && address.Spec.ParentRef != nil {
+	if err := a.Live.Get(ctx, client.ObjectKey{Name: refused.address}, address); err == nil && address.Spec.ParentRef != nil {
 		by = fmt.Sprintf("Service %s/%s of the super cluster", address.Spec.ParentRef.Namespace, address.Spec.ParentRef.Name)
 	}
 	return &progress.Wait{
 		Reason:  ReasonTaken,
-		Message: fmt.Sprintf("%s has the address %s of the range %s, which the tenant's own Services kubernetes or kube-dns need; give that Service another address, or use another range", by, e.address, e.ranges),
+		Message: fmt.Sprintf("%s has the address %s of the range %s, which a Service of the tenant needs by which it has the range; give that Service another address", by, refused.address, refused.ranges),
 		After:   takenDelay,
 	}
 }
@@ -122,23 +143,37 @@ func service(labels, annotations map[string]string, ranges iprange.Ranges, addre
 	return s
 }
 
-// claimServices makes the Services that claim ranges, as far as they are not there. The error is a takenError when somebody
-// else has one of their addresses.
-func (a *Allocator) claimServices(ctx context.Context, claim Claim, ranges iprange.Ranges) error {
-	return a.claimAll(ctx, claim, ranges, claim.services(ranges))
-}
-
+// claimAll makes the Services that claim ranges, as far as they are not there. The error is an addressError when one cannot
+// have its address.
 func (a *Allocator) claimAll(ctx context.Context, claim Claim, ranges iprange.Ranges, services []claimed) error {
 	for _, s := range services {
-		err := a.Claims.Get(ctx, client.ObjectKeyFromObject(s), &corev1.Service{})
-		if apierrors.IsNotFound(err) {
-			err = a.claimService(ctx, claim, ranges, s)
+		if a.has(ctx, s, ranges) {
+			continue
 		}
-		if err != nil {
+		if err := a.claimService(ctx, claim, ranges, s); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Since returns when ranges that a tenant has besides the first were claimed; zero when that is not known.
+func (a *Allocator) Since(ctx context.Context, claim Claim, ranges iprange.Ranges) time.Time {
+	existing := &corev1.Service{}
+	for _, s := range claim.further(ranges, ranges) {
+		if err := a.Claims.Get(ctx, client.ObjectKeyFromObject(s), existing); err == nil {
+			return existing.CreationTimestamp.Time
+		}
+	}
+	return time.Time{}
+}
+
+// has says whether the cache has a Service that claims these very ranges. It may be behind, and show what was given up.
+func (a *Allocator) has(ctx context.Context, want claimed, ranges iprange.Ranges) bool {
+	existing := &corev1.Service{}
+	return a.Claims.Get(ctx, client.ObjectKeyFromObject(want), existing) == nil && existing.DeletionTimestamp == nil &&
+		existing.Annotations[names.AnnotationServiceRange] == ranges.String() &&
+		(want.Spec.ClusterIP == "" || existing.Spec.ClusterIP == want.Spec.ClusterIP)
 }
 
 // claimService makes a Service that claims ranges, or marks the one that is there.
@@ -155,9 +190,16 @@ func (a *Allocator) claimService(ctx context.Context, claim Claim, ranges iprang
 	case !claim.owns(existing):
 		return &progress.Stall{Reason: ReasonTaken, Message: fmt.Sprintf("Service %s exists and was not made for this VirtualCluster; delete it", key)}
 	case existing.DeletionTimestamp != nil:
-		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("Service %s is being deleted by somebody; it is made again when it is gone", key), After: contendedDelay}
+		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("Service %s is being deleted by somebody; it is made again when it is gone", key), After: takenDelay}
+	case existing.Spec.ClusterIP == corev1.ClusterIPNone:
+		return nil // the tenant chose so
+	case len(ranges) > 0 && existing.Spec.ClusterIP != want.Spec.ClusterIP && existing.Annotations[names.AnnotationUID] != names.UIDAhead:
+		return nil // the tenant chose so
 	case len(ranges) > 0 && existing.Spec.ClusterIP != want.Spec.ClusterIP:
-		return nil // the tenant chose so, or has a range of another size from before
+		if err := a.Client.Delete(ctx, existing, client.Preconditions{UID: &existing.UID}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("giving up Service %s, which claims another range: %w", key, err)
+		}
+		return a.createService(ctx, claim, ranges, want)
 	}
 	base := existing.DeepCopy()
 	existing.Labels[names.LabelServiceRange] = "true"
@@ -183,12 +225,10 @@ func (a *Allocator) createService(ctx context.Context, claim Claim, ranges ipran
 	switch {
 	case err == nil:
 		return nil
-	case apierrors.IsInvalid(err) && strings.Contains(err.Error(), "already allocated"):
-		return &takenError{address: want.Spec.ClusterIP, ranges: ranges}
 	case apierrors.IsInvalid(err):
-		return &progress.Stall{Reason: ReasonUnsupported, Message: fmt.Sprintf("the super cluster hands out no addresses of the range %s: %v", ranges, err)}
+		return &addressError{address: want.Spec.ClusterIP, ranges: ranges, taken: strings.Contains(err.Error(), "already allocated"), err: err}
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("namespace %s is being deleted by somebody", want.Namespace), After: contendedDelay}
+		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("namespace %s is being deleted by somebody; it is made again when it is gone", want.Namespace)}
 	case apierrors.IsForbidden(err):
 		return &progress.Stall{Reason: ReasonRejected, Message: fmt.Sprintf("the super cluster does not accept Service %s, which claims the range %s: %v", client.ObjectKeyFromObject(want), ranges, err)}
 	default:

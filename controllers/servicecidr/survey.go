@@ -220,6 +220,11 @@ func (s *survey) firstAddresses() []netip.Prefix {
 	return first
 }
 
+// isFirst says whether an address is the first of a range of the super cluster, which no Service can have.
+func (s *survey) isFirst(address string) bool {
+	return slices.ContainsFunc(s.firstAddresses(), func(first netip.Prefix) bool { return first.Addr().String() == address })
+}
+
 // check returns a Stall that says what is wrong with the ranges that a person asked for.
 func (s *survey) check(claim Claim) error {
 	if err := sameFamilies(claim.Wanted, s.super, claim.External); err != nil {
@@ -228,6 +233,11 @@ func (s *survey) check(claim Claim) error {
 	taken := s.others
 	if !s.covers(claim.Wanted) {
 		taken = slices.Concat(s.parents, taken)
+	} else if first := claim.Wanted.Overlapping(s.firstAddresses()...); first.IsValid() {
+		return &progress.Stall{
+			Reason:  ReasonOverlap,
+			Message: fmt.Sprintf("the range %s begins where the super cluster's own does, which has its well-known Services there; use another one", claim.Wanted),
+		}
 	}
 	for _, o := range taken {
 		if claim.Wanted.Overlapping(o.prefix).IsValid() {
@@ -270,7 +280,9 @@ func (d *discovery) get(ctx context.Context, c client.Client) (iprange.Ranges, e
 	if err != nil && !errors.As(err, new(*UnknownRangeError)) {
 		return nil, err
 	}
-	d.known, d.ranges = true, ranges
+	if len(ranges) > 0 {
+		d.known, d.ranges = true, ranges
+	}
 	return ranges, nil
 }
 

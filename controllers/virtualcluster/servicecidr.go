@@ -79,12 +79,17 @@ func (r *Reconciler) extendServiceCIDR(ctx context.Context, tenant *provision.Te
 		tenant.FurtherRanges = append(tenant.FurtherRanges, ranges)
 	}
 	further, err := r.CIDRs.Extend(ctx, claim, tenant.FurtherRanges, int(vc.Spec.AdditionalServiceCIDRs))
+	// A range is for the tenant once vc-syncer knows it by the status.
+	tenant.FurtherRanges = slices.DeleteFunc(slices.Clone(tenant.FurtherRanges), func(ranges iprange.Ranges) bool {
+		left := knownDelay - tenant.Now.Sub(r.CIDRs.Since(ctx, claim, ranges))
+		tenant.CheckAfter(left)
+		return left > 0
+	})
 	texts := make([]string, len(further))
 	for i, ranges := range further {
 		texts[i] = ranges.String()
 	}
-	if len(further) > len(tenant.FurtherRanges) {
-		// Those that are new are for the tenant once vc-syncer knows them by the status.
+	if len(further) > len(vc.Status.AdditionalServiceCIDRs) {
 		tenant.CheckAfter(knownDelay)
 	}
 	if len(texts) > 0 {

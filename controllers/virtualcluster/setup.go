@@ -75,7 +75,7 @@ func (r *Reconciler) Setup(mgr ctrl.Manager, references, claims cache.Cache, wor
 		Watches(&tenancyv1alpha1.ClusterVersion{}, handler.EnqueueRequestsFromMapFunc(r.versionChanged)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.nodeChanged), builder.WithPredicates(nodeMoved())).
 		WatchesRawSource(source.Kind(references, secret, handler.TypedEnqueueRequestsFromMapFunc(r.referredTo))).
-		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, owner)).
+		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, owner, claimChanged())).
 		WatchesRawSource(source.Kind[client.Object](claims, &corev1.Service{}, ranges, deleted())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
@@ -168,6 +168,17 @@ func identityCleared() predicate.Predicate {
 		before, ok := e.ObjectOld.(*tenancyv1alpha1.VirtualCluster)
 		after, ok2 := e.ObjectNew.(*tenancyv1alpha1.VirtualCluster)
 		return ok && ok2 && before.Status.ControlPlaneUID != "" && after.Status.ControlPlaneUID == ""
+	}}
+}
+
+// claimChanged lets through changes of what a Service claims. The tenant changes the rest as often as it likes.
+func claimChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*corev1.Service)
+		after, ok2 := e.ObjectNew.(*corev1.Service)
+		return !ok || !ok2 || before.Spec.ClusterIP != after.Spec.ClusterIP ||
+			before.Annotations[names.AnnotationServiceRange] != after.Annotations[names.AnnotationServiceRange] ||
+			before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
 	}}
 }
 

@@ -148,18 +148,18 @@ func TestRangesArePartsOfTheSuperClusters(t *testing.T) {
 	t.Run("LostAddressesAreTold", func(t *testing.T) {
 		f := fixture{T: t, Client: f.Client}
 		dns := f.claim(vc, "kube-system", "kube-dns")
-		address := netip.MustParseAddr(dns.Spec.ClusterIP)
-		// Nobody else gets it as long as the claim lives.
-		taken := worlds.Service(tenants, "thief")
-		taken.Spec.ClusterIP = address.String()
-		if err := f.Create(t.Context(), taken); err == nil {
+		thief := worlds.Service(tenants, "thief")
+		thief.Spec.ClusterIP = dns.Spec.ClusterIP
+		if err := f.Create(t.Context(), thief.DeepCopy()); err == nil {
 			t.Fatal("the address was given twice")
 		}
-		f.delete(dns)
+		f.steal(dns.Namespace, thief)
+		f.awaitCondition(vc, rangeCondition, metav1.ConditionFalse, "ServiceCIDRTaken", "Service tenants/thief of the super cluster has the address "+dns.Spec.ClusterIP)
+		f.delete(thief)
 		f.awaitCondition(vc, rangeCondition, metav1.ConditionTrue, "Succeeded", "")
-		worlds.Eventually(t, patience, "the claim", func(ctx context.Context) error {
-			return f.Get(ctx, client.ObjectKeyFromObject(dns), &corev1.Service{})
-		})
+		if now := f.claim(vc, "kube-system", "kube-dns"); now.Spec.ClusterIP != dns.Spec.ClusterIP {
+			t.Errorf("it has %s, had %s", now.Spec.ClusterIP, dns.Spec.ClusterIP)
+		}
 	})
 
 	t.Run("DeletionLeavesNothing", func(t *testing.T) {
@@ -170,6 +170,23 @@ func TestRangesArePartsOfTheSuperClusters(t *testing.T) {
 		f.awaitGone(vc)
 		f.nothingLeft(root)
 	})
+}
+
+// steal deletes a namespace with a claim, which vc-manager makes again once the namespace is gone, and gives the address to
+// another Service before that.
+func (f fixture) steal(namespace string, thief *corev1.Service) {
+	f.Helper()
+	hold := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "hold", Finalizers: []string{"example.com/hold"}}}
+	f.create(hold)
+	if err := f.Delete(f.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+		f.Fatalf("Delete: %v", err)
+	}
+	worlds.Eventually(f.T, patience, "the address for another Service", func(ctx context.Context) error { return f.Create(ctx, thief) })
+	base := hold.DeepCopy()
+	hold.Finalizers = nil
+	if err := f.Patch(f.Context(), hold, client.MergeFrom(base)); err != nil {
+		f.Fatalf("Patch: %v", err)
+	}
 }
 
 // refuseServiceCIDRs lets a policy refuse new ServiceCIDRs.
@@ -307,14 +324,13 @@ func TestWantedParts(t *testing.T) {
 		"larger":   {"10.248.0.0/14", "ServiceCIDROverlap", "overlaps 10.250.0.0/16 of ServiceCIDR kubernetes"},
 		"family":   {"fd00:9::/112", "ServiceCIDRUnsupported", "is of an IP family that Services of the super cluster do not have: it has 10.250.0.0/16"},
 		"small":    {"10.250.48.0/29", "ServiceCIDRInvalid", "must be between /12 and /28"},
+		"base":     {"10.250.0.0/24", "ServiceCIDROverlap", "begins where the super cluster's own does"},
 		"beside":   {"10.250.48.1/28", "ServiceCIDRInvalid", "did you mean 10.250.48.0/28"},
 		"combined": {"10.250.48.0/24,fd00:9::/112", "ServiceCIDRUnsupported", "is of an IP family"},
 	} {
 		f.awaitStalled(f.virtualCluster(name, tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: tc.cidr}), rangeCondition, tc.reason, tc.message)
 	}
-	// Well-known addresses that are in use.
-	f.awaitCondition(f.virtualCluster("base", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.250.0.0/24"}), rangeCondition, metav1.ConditionFalse, "ServiceCIDRTaken",
-		"Service default/kubernetes of the super cluster has the address 10.250.0.1")
+	// A well-known address that is in use.
 	robbed := f.virtualCluster("robbed", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.250.80.0/24"})
 	f.awaitCondition(robbed, rangeCondition, metav1.ConditionFalse, "ServiceCIDRTaken", "Service tenants/thief of the super cluster has the address 10.250.80.10")
 	f.delete(thief)
@@ -417,12 +433,9 @@ func TestWithoutAPoolTheSupersRangeIsShared(t *testing.T) {
 		t.Errorf("it has UID %s and %s, had %s and %s", again.UID, again.Spec.ClusterIP, api.UID, api.Spec.ClusterIP)
 	}
 	// Where that is not possible, the certificate follows.
-	if err := f.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: again.Namespace}}); err != nil {
-		t.Fatal(err)
-	}
 	thief := worlds.Service(tenants, "thief")
 	thief.Spec.ClusterIP = again.Spec.ClusterIP
-	worlds.Eventually(t, patience, "the address for another Service", func(ctx context.Context) error { return f.Create(ctx, thief) })
+	f.steal(again.Namespace, thief)
 	worlds.Eventually(t, patience, "another address in status and certificate", func(ctx context.Context) error {
 		now := &tenancyv1alpha1.VirtualCluster{}
 		if err := f.Get(ctx, client.ObjectKeyFromObject(vc), now); err != nil {
@@ -528,7 +541,7 @@ func TestRangesBeforeServiceCIDRs(t *testing.T) {
 	}
 	f.claim(vc, "default", "kubernetes")
 	outside := f.virtualCluster("outside", tenancyv1alpha1.VirtualClusterSpec{ServiceCIDR: "10.120.0.0/22"})
-	f.awaitStalled(outside, rangeCondition, "ServiceCIDRUnsupported", "the super cluster hands out no addresses of the range 10.120.0.0/22")
+	f.awaitCondition(outside, rangeCondition, metav1.ConditionFalse, "ServiceCIDRUnsupported", "the super cluster hands out no addresses of the range 10.120.0.0/22")
 	f.delete(vc)
 	f.finishPods(vc.Status.ClusterNamespace)
 	f.awaitGone(vc)
