@@ -179,7 +179,7 @@ func (e *Engine) superChanged(w *kindState, old, now resource.Object) {
 	if routed := e.kinds()[ref.Kind]; routed != nil {
 		e.enqueueUp(routed, resource.Key{Tenant: id, Namespace: ref.Namespace, Name: ref.Name})
 	}
-	if old != nil && now != nil {
+	if !cameOrWent(old, now) {
 		return
 	}
 	t := e.registry.Get(id)
@@ -191,6 +191,12 @@ func (e *Engine) superChanged(w *kindState, old, now resource.Object) {
 	if ref.Kind == kindNamespaces && now != nil {
 		e.enqueueNamespace(t, ref.Name)
 	}
+}
+
+// cameOrWent says whether a replica is new, or gone. One that was made ahead, or from a predecessor, is new when its origin takes
+// it over: what lies in such a namespace has waited for that.
+func cameOrWent(old, now resource.Object) bool {
+	return old == nil || now == nil || old.GetAnnotations()[names.AnnotationUID] != now.GetAnnotations()[names.AnnotationUID]
 }
 
 // nodeRequestsDelay gathers changes of what is taken of a node, each of which is a write in each tenant with a scheduler.

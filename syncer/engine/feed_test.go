@@ -98,3 +98,25 @@ func TestUnchangedObject(t *testing.T) {
 		}
 	}
 }
+
+// What waits for a namespace that vc-manager made ahead goes on when the tenant's takes it over.
+func TestCameOrWent(t *testing.T) {
+	namespace := func(uid string) *corev1.Namespace {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", Annotations: map[string]string{names.AnnotationUID: uid}}}
+	}
+	labelled := namespace("u")
+	labelled.Labels = map[string]string{"a": "b"}
+	for name, tc := range map[string]struct {
+		old, now resource.Object
+		want     bool
+	}{
+		"New":       {nil, namespace("u"), true},
+		"Gone":      {namespace("u"), nil, true},
+		"TakenOver": {namespace(names.UIDAhead), namespace("u"), true},
+		"Changed":   {namespace("u"), labelled, false},
+	} {
+		if got := cameOrWent(tc.old, tc.now); got != tc.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}
