@@ -129,6 +129,8 @@ func TestDeletedVirtualClusterLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Ready means that CoreDNS is installed. Its pod starts at the same time as those of the shop.
+	must(t, tenant.Access, "-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=1m")
 	s := &shop{Tenant: tenant, cluster: cluster, namespace: unique("shop"), colour: "green"}
 	s.open(t)
 	if got := s.run(t, "wget -q -O- -T 5 http://web"); got != "green\n" {
