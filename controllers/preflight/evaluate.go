@@ -209,9 +209,7 @@ func some(texts []string) string {
 
 // dataplanes applies what is known about the dataplanes that were found.
 func (r *Report) dataplanes(facts *Facts, c candidate) {
-	isDefault := slices.ContainsFunc(facts.Default, func(prefix netip.Prefix) bool {
-		return prefix.Bits() <= c.prefix.Bits() && prefix.Contains(c.prefix.Addr())
-	})
+	isDefault := iprange.Covering(c.prefix, facts.Default...).IsValid()
 	for _, found := range facts.Dataplanes {
 		for _, known := range rules() {
 			if known.name != found.Name {
@@ -230,7 +228,7 @@ func (r *Report) dataplanes(facts *Facts, c candidate) {
 			r.add(Warning, ReasonOverlapsPods, "Give "+found.Name+" a pod range beside it, or check that it never hands out pod ranges in it.",
 				"%s overlaps the range %s that %s takes pods' addresses from, and %[3]s does not avoid it", c.prefix, other, found.Name)
 		}
-		if len(found.Advertised) > 0 && !covered(c.prefix, found.Advertised) {
+		if len(found.Advertised) > 0 && !iprange.Covering(c.prefix, found.Advertised...).IsValid() {
 			r.add(Warning, ReasonNotAdvertised, "Add the range to spec.serviceClusterIPs of the BGPConfiguration.",
 				"%s advertises cluster IPs of %s to routers, but not of %s", found.Name, list(found.Advertised), c.prefix)
 		}
@@ -259,9 +257,4 @@ func (r *Report) antrea(facts *Facts, c candidate) {
 		r.add(severity, ReasonAntreaRoute, "Use a pool beside the super cluster's range.",
 			"Antrea routes one prefix for all cluster IPs: with %s and %s, this is %s%s", prefix, c.prefix, route, also)
 	}
-}
-
-// covered says whether a range is in one of others.
-func covered(prefix netip.Prefix, others []netip.Prefix) bool {
-	return slices.ContainsFunc(others, func(other netip.Prefix) bool { return other.Bits() <= prefix.Bits() && other.Contains(prefix.Addr()) })
 }

@@ -40,13 +40,7 @@ func plan(facts *Facts, config Config) ([]candidate, *Finding) {
 	var candidates []candidate
 	for _, part := range pool.Parts() {
 		prefix := part.Prefix
-		c := candidate{prefix: prefix, bits: part.Size}
-		for _, existing := range slices.Concat(facts.Default, facts.Ranges) {
-			if existing.Bits() <= prefix.Bits() && existing.Contains(prefix.Addr()) {
-				c.parent = existing
-				break
-			}
-		}
+		c := candidate{prefix: prefix, bits: part.Size, parent: iprange.Covering(prefix, slices.Concat(facts.Default, facts.Ranges)...)}
 		// Without the API and without knowing a range, a dry run tells whether the pool is in it.
 		c.object = !c.parent.IsValid() && (facts.API || len(facts.Default) > 0)
 		candidates = append(candidates, c)

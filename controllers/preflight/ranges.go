@@ -7,8 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,6 +45,3 @@ func answer(err error) (Answer, error) {
 	}
 	return Answer{Verdict: Refused, Message: err.Error()}, nil
 }
-
-// absent says whether an object, or its kind, is not there.
-func absent(err error) bool { return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err) }

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -81,26 +80,18 @@ func read(ctx context.Context, super Super, config Config) (*Facts, error) {
 func readRanges(ctx context.Context, super Super, facts *Facts) error {
 	var objects networkingv1.ServiceCIDRList
 	err := super.Live.List(ctx, &objects)
-	facts.API = err == nil || !absent(err)
+	facts.API = err == nil || !servicecidr.Absent(err)
 	if err := facts.skip("ServiceCIDRs", err); err != nil {
 		return err
 	}
 	for i := range objects.Items {
-		facts.served = append(facts.served, parse(objects.Items[i].Spec.CIDRs)...)
-		_, tenant := objects.Items[i].Labels[names.LabelTenant]
-		ready := apimeta.FindStatusCondition(objects.Items[i].Status.Conditions, networkingv1.ServiceCIDRConditionReady)
-		if !tenant && (objects.Items[i].DeletionTimestamp != nil || ready != nil && ready.Status != metav1.ConditionTrue) {
-			continue // It hands out no addresses.
-		}
-		for _, cidr := range objects.Items[i].Spec.CIDRs {
-			prefix, err := netip.ParsePrefix(cidr)
-			switch {
-			case err != nil:
-			case tenant:
-				facts.Tenants = append(facts.Tenants, prefix)
-			default:
-				facts.Ranges = append(facts.Ranges, prefix)
-			}
+		object := &objects.Items[i]
+		ranges := parse(object.Spec.CIDRs)
+		facts.served = append(facts.served, ranges...)
+		if _, tenant := object.Labels[names.LabelTenant]; tenant {
+			facts.Tenants = append(facts.Tenants, ranges...)
+		} else if servicecidr.Serves(object) {
+			facts.Ranges = append(facts.Ranges, ranges...)
 		}
 	}
 	facts.Default, err = servicecidr.DiscoverRanges(ctx, super.Live, super.Client)
@@ -184,7 +175,7 @@ func readDataplanes(ctx context.Context, super Super, facts *Facts) error {
 			}
 		case known.daemonSet != "":
 			err := super.Live.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: known.daemonSet}, &appsv1.DaemonSet{})
-			if absent(err) {
+			if servicecidr.Absent(err) {
 				continue
 			}
 			if err := facts.skip("the DaemonSet "+known.daemonSet, err); err != nil {
@@ -215,7 +206,7 @@ func readDataplanes(ctx context.Context, super Super, facts *Facts) error {
 func readCilium(ctx context.Context, live client.Reader, facts *Facts) ([]netip.Prefix, error) {
 	object := &corev1.ConfigMap{}
 	err := live.Get(ctx, client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "cilium-config"}, object)
-	if !absent(err) {
+	if !servicecidr.Absent(err) {
 		if err := facts.skip("the configuration of Cilium", err); err != nil {
 			return nil, err
 		}
@@ -240,7 +231,7 @@ func readCalico(ctx context.Context, live client.Reader, facts *Facts) ([]netip.
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(BGPConfiguration())
 	err := live.Get(ctx, client.ObjectKey{Name: "default"}, object)
-	if absent(err) {
+	if servicecidr.Absent(err) {
 		return nil, nil
 	}
 	if err := facts.skip("the BGPConfiguration of Calico", err); err != nil {
@@ -260,7 +251,7 @@ func readCalico(ctx context.Context, live client.Reader, facts *Facts) ([]netip.
 // skip notes what must not be read, and returns errors of other kinds.
 func (f *Facts) skip(what string, err error) error {
 	switch {
-	case err == nil, absent(err):
+	case err == nil, servicecidr.Absent(err):
 		return nil
 	case apierrors.IsForbidden(err):
 		f.NotRead = append(f.NotRead, fmt.Sprintf("%s: %v", what, err))

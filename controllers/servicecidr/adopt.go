@@ -67,7 +67,7 @@ func (a *Allocator) Shared(ctx context.Context) (first iprange.Ranges, further [
 		return nil, nil, err
 	}
 	var list networkingv1.ServiceCIDRList
-	if err := a.Client.List(ctx, &list); unsupported(err) {
+	if err := a.Client.List(ctx, &list); Absent(err) {
 		return first, nil, nil
 	} else if err != nil {
 		return nil, nil, fmt.Errorf("listing ServiceCIDRs: %w", err)

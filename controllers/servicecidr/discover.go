@@ -43,13 +43,13 @@ func DiscoverRanges(ctx context.Context, live client.Reader, dryRun client.Write
 		}
 		return ranges, nil
 	}
-	if !unsupported(err) {
+	if !Absent(err) {
 		return nil, fmt.Errorf("reading ServiceCIDR %s: %w", defaultName, err)
 	}
 	// With the API, ranges that an API server names in a dry run can be any of those that it has.
 	if err := live.List(ctx, &networkingv1.ServiceCIDRList{}, client.Limit(1)); err == nil {
 		return nil, &UnknownRangeError{Message: "the super cluster serves ServiceCIDRs, but has none with the name " + defaultName}
-	} else if !unsupported(err) {
+	} else if !Absent(err) {
 		return nil, fmt.Errorf("listing ServiceCIDRs: %w", err)
 	}
 	return named(ctx, dryRun)

@@ -83,7 +83,7 @@ func (a *Allocator) deleteObject(ctx context.Context, object *networkingv1.Servi
 func (a *Allocator) Release(ctx context.Context, tenant names.TenantID) ([]networkingv1.ServiceCIDR, error) {
 	var list networkingv1.ServiceCIDRList
 	err := a.Live.List(ctx, &list, client.MatchingLabels{names.LabelTenant: string(tenant)})
-	if unsupported(err) {
+	if Absent(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -108,6 +108,11 @@ func usable(object *networkingv1.ServiceCIDR) error {
 		return &progress.Wait{Reason: ReasonNotReady, Message: fmt.Sprintf("ServiceCIDR %s is not ready: %s", object.Name, condition.Message)}
 	}
 	return nil
+}
+
+// Serves says whether the super cluster hands out addresses of a range.
+func Serves(object *networkingv1.ServiceCIDR) bool {
+	return object.DeletionTimestamp == nil && usable(object) == nil
 }
 
 // rangesOf returns the ranges of an object, without those that are none.

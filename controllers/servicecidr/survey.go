@@ -58,7 +58,7 @@ func (a *Allocator) survey(ctx context.Context, claim Claim) (*survey, error) {
 		return nil, err
 	}
 	var tenants tenancyv1alpha1.VirtualClusterList
-	if err := a.Client.List(ctx, &tenants); err != nil {
+	if err := a.Client.List(ctx, &tenants, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing VirtualClusters: %w", err)
 	}
 	for i := range tenants.Items {
@@ -74,7 +74,7 @@ func (a *Allocator) survey(ctx context.Context, claim Claim) (*survey, error) {
 		}
 	}
 	var nodes corev1.NodeList
-	if err := a.Client.List(ctx, &nodes); err != nil {
+	if err := a.Client.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
 	}
 	for i := range nodes.Items {
@@ -86,8 +86,8 @@ func (a *Allocator) survey(ctx context.Context, claim Claim) (*survey, error) {
 // readRanges reads the ServiceCIDRs.
 func (a *Allocator) readRanges(ctx context.Context, reader client.Reader, claim Claim, s *survey) error {
 	var list networkingv1.ServiceCIDRList
-	err := reader.List(ctx, &list)
-	if unsupported(err) {
+	err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy) // nothing changes them
+	if Absent(err) {
 		s.open = true
 		s.super, err = a.discovered.get(ctx, a.Client)
 		return err
@@ -108,7 +108,7 @@ func (a *Allocator) readRanges(ctx context.Context, reader client.Reader, claim 
 		by := "ServiceCIDR " + object.Name + describeOwner(object)
 		_, tenants := object.Labels[names.LabelTenant]
 		for _, prefix := range ranges {
-			if !tenants && object.DeletionTimestamp == nil && usable(object) == nil {
+			if !tenants && Serves(object) {
 				s.parents = append(s.parents, occupied{prefix, by})
 				continue
 			}
@@ -120,10 +120,8 @@ func (a *Allocator) readRanges(ctx context.Context, reader client.Reader, claim 
 
 // readClaims reads the Services by which tenants have ranges.
 func (a *Allocator) readClaims(ctx context.Context, claim Claim, s *survey) error {
-	var (
-		list corev1.ServiceList
-		mine []*corev1.Service
-	)
+	var list corev1.ServiceList
+	further := map[string]iprange.Ranges{}
 	if err := a.Live.List(ctx, &list, client.MatchingLabels{names.LabelServiceRange: "true"}); err != nil {
 		return fmt.Errorf("listing the Services that claim ranges: %w", err)
 	}
@@ -137,31 +135,19 @@ func (a *Allocator) readClaims(ctx context.Context, claim Claim, s *survey) erro
 		case len(ranges) == 0: // of a tenant that shares the super cluster's range
 			continue
 		case service.Labels[names.LabelTenant] == string(claim.Tenant):
-			mine = append(mine, service)
+			// The Service kubernetes claims the first ranges.
+			if further[ranges.String()] = ranges; service.Name == apiServerService {
+				s.claimed = ranges
+			}
 			continue
 		}
 		s.occupy(ranges, "VirtualCluster "+service.Annotations[names.AnnotationVirtualCluster])
-	}
-	s.sortClaims(mine)
-	return nil
-}
-
-// sortClaims tells the first ranges of the tenant, which its Service kubernetes claims, from further ones.
-func (s *survey) sortClaims(services []*corev1.Service) {
-	further := map[string]iprange.Ranges{}
-	for _, service := range services {
-		ranges, err := iprange.Parse(service.Annotations[names.AnnotationServiceRange])
-		if err != nil {
-			continue
-		}
-		if further[ranges.String()] = ranges; service.Name == apiServerService {
-			s.claimed = ranges
-		}
 	}
 	delete(further, s.claimed.String())
 	for _, text := range slices.Sorted(maps.Keys(further)) {
 		s.further = append(s.further, further[text])
 	}
+	return nil
 }
 
 func (s *survey) occupy(ranges iprange.Ranges, by string) {
@@ -186,25 +172,27 @@ func (s *survey) occupyNode(node *corev1.Node) {
 
 // covers says whether every range is part of a range of the super cluster.
 func (s *survey) covers(ranges iprange.Ranges) bool {
+	parents := prefixes(s.parents)
 	return s.open || len(ranges) > 0 && !slices.ContainsFunc(ranges, func(prefix netip.Prefix) bool {
-		return !slices.ContainsFunc(s.parents, func(parent occupied) bool {
-			return parent.prefix.Bits() <= prefix.Bits() && parent.prefix.Overlaps(prefix)
-		})
+		return !iprange.Covering(prefix, parents...).IsValid()
 	})
 }
 
 // used returns the ranges that a tenant cannot have, with or without those of the super cluster.
 func (s *survey) used(super bool) []netip.Prefix {
-	var used []netip.Prefix
-	for _, o := range s.others {
-		used = append(used, o.prefix)
-	}
+	used := prefixes(s.others)
 	if super {
-		for _, o := range s.parents {
-			used = append(used, o.prefix)
-		}
+		used = append(used, prefixes(s.parents)...)
 	}
 	return used
+}
+
+func prefixes(of []occupied) []netip.Prefix {
+	out := make([]netip.Prefix, len(of))
+	for i, o := range of {
+		out[i] = o.prefix
+	}
+	return out
 }
 
 // firstAddresses returns the first address of each range of the super cluster. No part that has it is given away: well-known
@@ -254,7 +242,7 @@ func (s *survey) check(claim Claim) error {
 func (a *Allocator) Default(ctx context.Context) (iprange.Ranges, error) {
 	object := &networkingv1.ServiceCIDR{}
 	err := a.Client.Get(ctx, client.ObjectKey{Name: defaultName}, object)
-	if unsupported(err) {
+	if Absent(err) {
 		return a.discovered.get(ctx, a.Client)
 	}
 	if err != nil {
@@ -288,6 +276,7 @@ func (d *discovery) get(ctx context.Context, c client.Client) (iprange.Ranges, e
 
 func single(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, addr.BitLen()) }
 
-func unsupported(err error) bool {
+// Absent says whether an object, or its kind, is not there.
+func Absent(err error) bool {
 	return apimeta.IsNoMatchError(err) || apierrors.IsNotFound(err)
 }

@@ -97,6 +97,16 @@ func (r Ranges) Overlapping(others ...netip.Prefix) netip.Prefix {
 	return netip.Prefix{}
 }
 
+// Covering returns the first of the given ranges that a range is a part of; one that is not valid when it is part of none.
+func Covering(part netip.Prefix, ranges ...netip.Prefix) netip.Prefix {
+	for _, whole := range ranges {
+		if whole.Bits() <= part.Bits() && whole.Contains(part.Addr()) {
+			return whole
+		}
+	}
+	return netip.Prefix{}
+}
+
 // APIServer returns the address, in a range, of the Service kubernetes.
 func APIServer(prefix netip.Prefix) netip.Addr { return Nth(prefix, apiServerOffset) }
 

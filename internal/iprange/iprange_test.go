@@ -81,6 +81,18 @@ func TestOverlapping(t *testing.T) {
 	}
 }
 
+func TestCovering(t *testing.T) {
+	ranges := []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00::/108")}
+	for part, want := range map[string]string{
+		"10.100.4.0/22": "10.96.0.0/12", "10.96.0.0/12": "10.96.0.0/12", "10.112.0.0/22": "", "10.0.0.0/8": "", "fd00::1:0/112": "fd00::/108",
+	} {
+		got := iprange.Covering(netip.MustParsePrefix(part), ranges...)
+		if got.IsValid() != (want != "") || want != "" && got.String() != want {
+			t.Errorf("%s: got %v, want %q", part, got, want)
+		}
+	}
+}
+
 func TestPrimary(t *testing.T) {
 	if got := iprange.MustParse("fd00::/112,10.112.4.0/22").Primary().String(); got != "fd00::/112" {
 		t.Errorf("got %s", got)
